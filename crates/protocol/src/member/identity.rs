@@ -1,0 +1,136 @@
+//! Identities: who is one of us, and how somebody with a new identity comes back (docs/protocol.md, "Identities").
+
+use alloc::vec::Vec;
+
+use super::proposer::{Aim, Decision, Found, Round};
+use super::{Member, Standing};
+use crate::durable::Duty;
+use crate::event::{Command, Fatal, Note};
+use crate::ids::{Ballot, Epoch, Incarnation, MemberId, Nonce};
+use crate::message::{Body, Header};
+use crate::time::{Now, Span};
+use crate::timer::Timer;
+use crate::value::{Identities, Key, Value};
+
+/// How often a quarantined member shows itself.
+const KNOCK_EVERY: Span = Span::from_secs(1);
+
+impl Member {
+    /// Somebody under the name of a member, with an identity that is not the formation's.
+    pub(super) fn meet_stranger(&mut self, header: &Header) {
+        let Some(peer) = self.peers.get_mut(&header.from) else { return };
+        if peer.stranger != Some(header.identity) {
+            peer.stranger = Some(header.identity);
+            self.note(Note::Stranger(header.from));
+        }
+        self.tell_epoch(header.from, header.life.nonce);
+    }
+
+    pub(super) fn tell_epoch(&mut self, to: MemberId, nonce: Nonce) {
+        let Some(identities) = self.durable.own.formation.clone() else { return };
+        let accepted = self.register(&Key::Identities).and_then(|register| register.accepted());
+        let ballot = accepted.filter(|a| a.value.identities() == Some(&identities)).map(|a| a.ballot);
+        self.reply(to, nonce, Body::Epoch { ballot: ballot.unwrap_or(Ballot::ZERO), identities });
+    }
+
+    /// A quarantined member shows its identity, so that it can be readmitted.
+    pub(super) fn knock(&mut self, now: Now) {
+        let ask = self.request_id();
+        self.send_to_others(&Body::Meet { ask });
+        self.timers.set_boot(Timer::Standing, now.boot.plus(KNOCK_EVERY));
+    }
+
+    /// The identities of the formation, as somebody who lives in it says.
+    pub(super) fn on_epoch(&mut self, now: Now, ballot: Ballot, identities: &Identities) {
+        let me = self.settings.me;
+        let mine = identities.of.get(&me) == Some(&self.durable.own.identity);
+        match &self.durable.own.formation {
+            Some(ours) if identities.epoch <= ours.epoch => return,
+            None if !mine => {
+                if self.standing != Standing::Quarantined {
+                    self.standing = Standing::Quarantined;
+                    self.note(Note::Quarantined);
+                    self.timers.set_boot(Timer::Standing, now.boot.plus(KNOCK_EVERY));
+                }
+                return;
+            }
+            _ => {}
+        }
+        let before = self.durable.own.formation.replace(identities.clone());
+        let first = before.is_none();
+        // An epoch after birth may have replaced this very member: its empty disk says nothing of what its name voted.
+        let was_out = self.standing == Standing::Quarantined || (first && identities.epoch > Epoch(0));
+        if was_out && mine {
+            self.durable.own.duty = Duty::Settle;
+            // Above every life of the name's earlier identity: registers and leases still speak of those.
+            let incarnation = self.life.incarnation.max(Incarnation(identities.epoch.0 << 32));
+            self.life.incarnation = incarnation;
+            self.durable.own.incarnation = incarnation;
+        }
+        self.write_own();
+        self.note(Note::EpochChanged(identities.epoch));
+        self.adopt_identities(now, ballot, identities, before.as_ref());
+        if !mine {
+            // Replaced: whatever this process holds, its votes count no more.
+            self.note(Note::Quarantined);
+            self.out.fatal = Some(Fatal::StartAgain);
+        } else if was_out {
+            self.begin_recovery(now);
+        } else if first {
+            self.note(Note::Born);
+            self.begin_voting(now);
+        }
+        self.commands_soon(now);
+    }
+
+    fn adopt_identities(&mut self, now: Now, ballot: Ballot, identities: &Identities, before: Option<&Identities>) {
+        let changed: Vec<MemberId> = identities
+            .of
+            .iter()
+            .filter(|(id, identity)| before.is_some_and(|b| b.of.get(*id) != Some(identity)))
+            .map(|(id, _)| *id)
+            .filter(|id| *id != self.settings.me)
+            .collect();
+        for member in changed {
+            self.forget_life(member);
+        }
+        // Votes of the older epoch are void: whatever was asked is asked anew.
+        for key in self.rounds.keys().cloned().collect::<Vec<_>>() {
+            self.end_round(&key);
+            self.drive_key_soon(now, &key);
+        }
+        if ballot > Ballot::ZERO && identities.epoch > Epoch(0) {
+            let mut register = self.register(&Key::Identities).cloned().unwrap_or_default();
+            if register.learn(ballot, &Value::Identities(identities.clone())) {
+                self.register_changed(&Key::Identities, register, None);
+            }
+            self.mark_chosen(&Key::Identities, ballot);
+        }
+    }
+
+    /// Who is being readmitted by a command given here: it has no say in it.
+    pub(super) fn readmission_target(&self) -> Option<MemberId> {
+        self.commands.values().find_map(|pending| match pending.command {
+            Command::Readmit(member) => Some(member),
+            _ => None,
+        })
+    }
+
+    pub(super) fn decide_identities(&self, round: &Round, found: &Found) -> Decision {
+        let (Aim::Command(_), Some(formation)) = (round.aim, &self.durable.own.formation) else {
+            return Decision::Abandon;
+        };
+        let found = found.accepted.as_ref().and_then(|a| a.value.identities());
+        if let Some(unfinished) = found.filter(|found| found.epoch > formation.epoch) {
+            return Decision::Propose(Value::Identities(unfinished.clone()));
+        }
+        let Some(member) = self.readmission_target() else { return Decision::Abandon };
+        let Some(stranger) = self.peers.get(&member).and_then(|peer| peer.stranger) else {
+            return Decision::Abandon;
+        };
+        let mut next = formation.clone();
+        next.epoch = Epoch(formation.epoch.0 + 1);
+        next.of.insert(member, stranger);
+        Decision::Propose(Value::Identities(next))
+    }
+}

@@ -1,0 +1,267 @@
+//! Heartbeats: one small frame that renews all tickets of a site, what its answers prove, and when it is not sent
+//! (docs/protocol.md, "Heartbeats").
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use super::Member;
+use super::tenure::Tenure;
+use crate::durable::Record;
+use crate::event::{Bar, Note};
+use crate::ids::{Ballot, Lsn, MemberId, Nonce, TicketName};
+use crate::message::{Body, LIST_PAGE};
+use crate::mirror::Listed;
+use crate::quorum::kth_newest;
+use crate::support::Digest;
+use crate::time::{Boot, Now, Span};
+use crate::timer::Timer;
+use crate::value::Key;
+
+/// Heartbeats whose send time is remembered: an ack of an older one would renew next to nothing.
+const SENT_MAX: usize = 64;
+/// A peer's clock is judged over at least this long: shorter, and the network's jitter outweighs the drift.
+const CLOCK_SPAN: Span = Span::from_secs(600);
+
+/// The state of this site's heartbeats.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Pulse {
+    /// The last heartbeat or ping.
+    pub(super) seq: u64,
+    sent: VecDeque<(u64, Now)>,
+    last_commit: Now,
+    bar: Option<Bar>,
+    /// When it last beat.
+    pub(super) now: Now,
+}
+
+impl Pulse {
+    pub(super) const fn new(now: Now) -> Self {
+        Self { seq: 0, sent: VecDeque::new(), last_commit: now, bar: None, now }
+    }
+
+    pub(super) fn committed(&mut self, now: Now) {
+        self.last_commit = self.last_commit.max(now);
+    }
+
+    pub(super) const fn is_barred(&self) -> bool {
+        self.bar.is_some()
+    }
+
+    pub(super) const fn bar(&self) -> Option<Bar> {
+        self.bar
+    }
+
+    fn sent_at(&self, seq: u64) -> Option<Now> {
+        self.sent.iter().find(|(s, _)| *s == seq).map(|(_, at)| *at)
+    }
+}
+
+impl Member {
+    /// Sends the next heartbeat, or a ping where a heartbeat is barred.
+    pub(super) fn beat(&mut self, now: Now) {
+        if !self.votes() || !self.settings.is_site(self.settings.me) {
+            return;
+        }
+        self.pulse.now = now;
+        let bar = self.find_bar(now);
+        if bar != self.pulse.bar {
+            self.note(bar.map_or(Note::Unbarred, Note::Barred));
+            self.pulse.bar = bar;
+        }
+        let smallest = self.smallest_expire();
+        if smallest.is_some_and(|e| now.since_at_most(self.pulse.last_commit) >= e.divided(8)) {
+            self.write(Record::Touch);
+        }
+        self.pulse.seq += 1;
+        let seq = self.pulse.seq;
+        if self.pulse.sent.len() == SENT_MAX {
+            self.pulse.sent.pop_front();
+        }
+        self.pulse.sent.push_back((seq, now));
+        let body = if bar.is_some() { Body::Ping { seq } } else { Body::Heartbeat { seq } };
+        self.send_to_all(&body);
+        self.timers.set_boot(Timer::Heartbeat, now.boot.plus(self.settings.timing.heartbeat));
+    }
+
+    fn tenures(&self) -> impl Iterator<Item = &Tenure> {
+        self.locals.values().filter_map(|local| local.state.tenure())
+    }
+
+    fn smallest_expire(&self) -> Option<Span> {
+        self.tenures().map(|tenure| tenure.expire).min()
+    }
+
+    fn find_bar(&self, now: Now) -> Option<Bar> {
+        let smallest = self.smallest_expire()?;
+        // Beats write as they go, and a frame leaves after its commit: this long only if the disk stood still.
+        let stall = smallest.divided(4).max(self.settings.timing.heartbeat.times(2));
+        if now.since_at_most(self.pulse.last_commit) > stall {
+            return Some(Bar::Disk);
+        }
+        if !self.fence.answers_within(now, smallest.divided(4)) {
+            return Some(Bar::Fence);
+        }
+        let unheard = match self.majority_answered() {
+            Some(at) => now.since_at_most(at) > smallest.divided(2),
+            None => self.tenures().any(|tenure| now.since_at_most(tenure.since) > smallest.divided(2)),
+        };
+        unheard.then_some(Bar::Unheard)
+    }
+
+    /// When the newest heartbeat or ping was sent that a majority has answered.
+    fn majority_answered(&self) -> Option<Now> {
+        let mut answered: Vec<Now> = self.peers.values().filter_map(|peer| peer.answered).collect();
+        kth_newest(&mut answered, self.settings.majority())
+    }
+
+    pub(super) fn on_heartbeat(&mut self, now: Now, from: MemberId, nonce: Nonce, seq: u64) {
+        let Some(life) = self.peers.get(&from).and_then(|peer| peer.life) else { return };
+        let support = self.support.heartbeat(from, life.incarnation, now).0;
+        let chosen = self.chosen_digest.0;
+        self.reply(from, nonce, Body::Ack { seq, support, chosen, clock: now.boot });
+    }
+
+    pub(super) fn on_ack(
+        &mut self,
+        now: Now,
+        from: MemberId,
+        seq: u64,
+        support: u128,
+        chosen: u128,
+        clock: Boot,
+    ) {
+        let Some(base) = self.answered(from, seq) else { return };
+        let Some(peer) = self.peers.get_mut(&from) else { return };
+        let known = peer.mirror.as_mut().is_some_and(|mirror| mirror.ack(Digest(support), base));
+        if !known {
+            self.ask_listing(now, from);
+        }
+        self.watch_clock(now, base, from, clock);
+        self.extend(now);
+        self.compare_chosen(from, chosen);
+        self.beat_again(now);
+    }
+
+    pub(super) fn on_pong(&mut self, now: Now, from: MemberId, seq: u64) {
+        if self.answered(from, seq).is_some() {
+            self.beat_again(now);
+        }
+    }
+
+    /// Notes that `from` has answered; the send time of what it answered.
+    fn answered(&mut self, from: MemberId, seq: u64) -> Option<Now> {
+        if seq > self.pulse.seq {
+            // An answer to what this process has not said yet: it was put back in time.
+            self.on_rolled_back(self.life.incarnation, Lsn(0));
+            return None;
+        }
+        let base = self.pulse.sent_at(seq)?;
+        let peer = self.peers.get_mut(&from)?;
+        peer.answered = peer.answered.max(Some(base));
+        Some(base)
+    }
+
+    /// Heard again after a silence: renews at once.
+    fn beat_again(&mut self, now: Now) {
+        if self.pulse.bar == Some(Bar::Unheard) && self.find_bar(now).is_none() {
+            self.beat(now);
+        }
+    }
+
+    fn watch_clock(&mut self, now: Now, base: Now, from: MemberId, clock: Boot) {
+        let drift = i128::from(self.settings.timing.drift.ppm());
+        let Some(peer) = self.peers.get_mut(&from) else { return };
+        let Some((first, first_clock)) = peer.clock else {
+            peer.clock = Some((base, clock));
+            return;
+        };
+        let here = i128::from(base.boot.since(first.boot).as_nanos());
+        let there = i128::from(clock.since(first_clock).as_nanos());
+        let round_trip = i128::from(now.boot.since(base.boot).as_nanos());
+        if here < i128::from(CLOCK_SPAN.as_nanos()) {
+            return;
+        }
+        let ppm = (there - here).abs().saturating_sub(2 * round_trip).max(0) * 1_000_000 / here;
+        let off = ppm > 2 * drift;
+        if off && !peer.clock_off {
+            let signed = i64::try_from((there - here) * 1_000_000 / here).unwrap_or(i64::MAX);
+            self.out.notes.push(Note::ClockOff(from, signed));
+        }
+        peer.clock_off = off;
+    }
+
+    // Listings.
+
+    fn ask_listing(&mut self, now: Now, from: MemberId) {
+        let pause = self.settings.timing.retry().times(2);
+        let Some(peer) = self.peers.get_mut(&from) else { return };
+        let Some(mirror) = &mut peer.mirror else { return };
+        let recent = peer.list_asked.is_some_and(|at| now.boot.since(at) < pause);
+        if mirror.is_listing() && recent {
+            return;
+        }
+        mirror.begin_listing();
+        peer.list_asked = Some(now.boot);
+        self.send(from, Body::ListAsk { after: None });
+    }
+
+    pub(super) fn on_list_ask(&mut self, from: MemberId, nonce: Nonce, after: Option<TicketName>) {
+        let (entries, digest, last) = self.support.page(from, after.as_ref());
+        self.reply(from, nonce, Body::Listing { after, entries, support: digest.0, last });
+    }
+
+    pub(super) fn on_listing(
+        &mut self,
+        now: Now,
+        from: MemberId,
+        entries: Vec<(TicketName, Ballot)>,
+        support: u128,
+        last: bool,
+    ) {
+        let next = entries.last().map(|(ticket, _)| ticket.clone());
+        let unwanted: Vec<(TicketName, Ballot)> = entries
+            .iter()
+            .filter(|(ticket, _)| !self.renews(ticket))
+            .take(LIST_PAGE)
+            .cloned()
+            .collect();
+        let Some(mirror) = self.peers.get_mut(&from).and_then(|peer| peer.mirror.as_mut()) else { return };
+        if !mirror.is_listing() {
+            return;
+        }
+        match mirror.page(entries, Digest(support), last) {
+            Listed::More => self.send(from, Body::ListAsk { after: next }),
+            Listed::Done => self.extend(now),
+            Listed::Torn => mirror.end_listing(),
+        }
+        if !unwanted.is_empty() {
+            self.send(from, Body::Forgo { tickets: unwanted });
+        }
+    }
+
+    /// Whether this site counts, or may come to count, on support for `ticket`.
+    fn renews(&self, ticket: &TicketName) -> bool {
+        let tenure = self.locals.get(ticket).and_then(|local| local.state.tenure());
+        tenure.is_some() || self.rounds.contains_key(&Key::Ownership(ticket.clone()))
+    }
+
+    /// Follows in the mirror of `from` what its accepts in one frame have changed.
+    pub(super) fn mirror_accepts(&mut self, from: MemberId, bodies: &[Body]) {
+        let changes: Vec<(TicketName, Option<Ballot>)> = bodies
+            .iter()
+            .filter_map(|body| match body {
+                Body::Accepted { key: Key::Ownership(ticket), ballot, .. } => {
+                    let supported = self.supported_by_accept(ticket, *ballot)?;
+                    Some((ticket.clone(), supported.then_some(*ballot)))
+                }
+                _ => None,
+            })
+            .collect();
+        let own = from == self.settings.me;
+        if let Some(mirror) = self.peers.get_mut(&from).and_then(|peer| peer.mirror.as_mut())
+            && !changes.is_empty()
+        {
+            mirror.change(changes, own);
+        }
+    }
+}

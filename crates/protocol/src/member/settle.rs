@@ -1,0 +1,152 @@
+//! Confirming wishes by ownership rounds: once one that began after the wish was chosen has chosen something, no older
+//! proposal can be chosen any more (docs/protocol.md, "When a wish is confirmed").
+
+use super::Member;
+use super::proposer::{Aim, Phase};
+use super::ticket::Local;
+use crate::ids::{MemberId, Nonce, TicketName};
+use crate::message::{Body, RequestId};
+use crate::time::Now;
+use crate::timer::Soonest;
+use crate::value::{Intent, Key, Ownership, Proof, Takeover, Wanted};
+
+/// Requests of one ticket that wait here; one a member and command is enough.
+const WAITERS_MAX: usize = 64;
+
+/// Somebody who waits for an ownership round that begins after now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Waiter {
+    to: MemberId,
+    nonce: Nonce,
+    id: RequestId,
+    since: Now,
+    /// The round that was running when it came: that one began too early.
+    after: crate::ids::Ballot,
+}
+
+impl Member {
+    pub(super) fn on_settle(
+        &mut self,
+        now: Now,
+        from: MemberId,
+        nonce: Nonce,
+        ticket: TicketName,
+        id: RequestId,
+    ) {
+        if !self.settings.is_site(self.settings.me) {
+            return;
+        }
+        let key = Key::Ownership(ticket.clone());
+        let after = self.rounds.get(&key).map_or(crate::ids::Ballot::ZERO, |round| round.ballot);
+        let local = self.locals.entry(ticket.clone()).or_default();
+        let known = local.waiters.iter().any(|w| w.id == id && w.to == from);
+        if !known && local.waiters.len() < WAITERS_MAX {
+            local.waiters.push(Waiter { to: from, nonce, id, since: now, after });
+        }
+        self.drive_soon(now, &ticket);
+    }
+
+    /// Settles what has to be settled while this site has no tenure of its own. True if that comes before acquiring.
+    pub(super) fn step_settle(
+        &mut self,
+        now: Now,
+        ticket: &TicketName,
+        local: &mut Local,
+        soonest: &mut Soonest,
+    ) -> bool {
+        let key = Key::Ownership(ticket.clone());
+        let revoked = self.intent(ticket).is_some_and(|intent| intent.wanted == Wanted::Revoked);
+        let abandoned = revoked && self.ownership(ticket).held().is_some_and(|t| self.may_write_off(ticket, t));
+        if local.waiters.is_empty() && !abandoned {
+            let settling = self.rounds.get(&key).is_some_and(|round| round.aim == Aim::Settle);
+            if settling {
+                self.end_round(&key);
+            }
+            return false;
+        }
+        if let Some((holder, _, guard)) = self.support.guard_of(ticket)
+            && holder != self.settings.me
+            && !guard.is_over(now)
+            && !self.is_attested(ticket)
+        {
+            // The holder is asked too and does it now; this site does it if the holder has gone.
+            soonest.guard(guard, now);
+            return false;
+        }
+        let rank = self.settings.rank(ticket, None, self.settings.me);
+        let since = local.waiters.iter().map(|w| w.since).min();
+        let since = since.unwrap_or_else(|| *local.eligible.get_or_insert(now));
+        let at = since.boot.plus(self.settings.timing.step().times(u64::from(rank)));
+        if now.boot < at {
+            soonest.boot(at);
+            return false;
+        }
+        let acquiring = self.rounds.get(&key).is_some_and(|r| r.aim == Aim::Acquire);
+        if acquiring && !self.rounds.get(&key).is_some_and(|r| matches!(r.phase, Phase::Accepting { .. })) {
+            self.end_round(&key);
+        }
+        self.begin_or_wait(now, ticket, rank, Aim::Settle, soonest);
+        true
+    }
+
+    fn is_attested(&self, ticket: &TicketName) -> bool {
+        let token = self.ownership(ticket).token();
+        self.intent(ticket).is_some_and(|intent| intent.attests(token))
+    }
+
+    /// Whether a revoked ticket of a site that has gone may be written off without its receipt.
+    fn may_write_off(&self, ticket: &TicketName, tenancy: &crate::value::Tenancy) -> bool {
+        tenancy.site == self.settings.me
+            || tenancy.takeover == Takeover::Timed
+            || self.intent(ticket).is_some_and(|intent| intent.attests(tenancy.token))
+    }
+
+    /// What a settling round chooses: what it finds, but a revoked ticket whose holder has gone is freed.
+    pub(super) fn settlement(&self, ticket: &TicketName, found: Ownership, intent: &Intent) -> Ownership {
+        let Some(tenancy) = found.held() else { return found };
+        let free = |proof| Ownership::Free {
+            last_token: tenancy.token,
+            proof,
+            takeovers: tenancy.takeovers.under(intent.version),
+        };
+        let local = self.locals.get(ticket);
+        let mine = tenancy.site == self.settings.me;
+        if intent.wanted != Wanted::Revoked {
+            return found;
+        }
+        if mine {
+            let never_armed = local.is_some_and(|local| local.never_armed == Some(tenancy.token));
+            let receipt = local.is_some_and(|local| local.receipt >= Some(tenancy.token));
+            return match (never_armed, receipt) {
+                (true, _) => free(Proof::Never),
+                (_, true) => free(Proof::Receipt),
+                _ => found,
+            };
+        }
+        if intent.attests(tenancy.token) {
+            free(Proof::Attested)
+        } else if tenancy.takeover == Takeover::Timed {
+            free(Proof::Waited)
+        } else {
+            found
+        }
+    }
+
+    /// A round that began at `began` has chosen `ownership`: those who asked before it began have their answer.
+    pub(super) fn answer_waiters(
+        &mut self,
+        local: &mut Local,
+        ticket: &TicketName,
+        ownership: &Ownership,
+        ballot: crate::ids::Ballot,
+    ) {
+        let (answered, waiting) = core::mem::take(&mut local.waiters).into_iter().partition(|w| w.after < ballot);
+        local.waiters = waiting;
+        let answered: alloc::vec::Vec<Waiter> = answered;
+        for w in answered {
+            let (ownership, intent) = (ownership.clone(), self.intent(ticket).cloned());
+            let body = Body::Settled { ticket: ticket.clone(), id: w.id, ownership, intent };
+            self.reply(w.to, w.nonce, body);
+        }
+    }
+}

@@ -1,0 +1,420 @@
+//! The lease of a held ticket: its bases, its deadline, its renewal (docs/protocol.md, "Deadlines").
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use super::Member;
+use super::proposer::{Aim, Votes};
+use super::ticket::State;
+use crate::event::{Extension, FenceReason, GiveUp, Note, Order};
+use crate::ids::{Ballot, MemberId, Nonce, TicketName, Token};
+use crate::message::{Body, RequestId};
+use crate::quorum::kth_newest;
+use crate::time::{Boot, Deadline, Now, Span};
+use crate::timer::Soonest;
+use crate::value::{Key, Ownership, Tenancy, Wanted};
+
+/// A ticket held so long has settled: its takeovers are forgiven.
+const FORGIVEN_AFTER: Span = Span::from_secs(3600);
+/// How long the holder waits before it asks again whether the preferred site would take a ticket back.
+const FAILBACK_PAUSE: Span = Span::from_secs(60);
+
+/// One tenure of this site.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Tenure {
+    /// The value in force.
+    pub(super) terms: Tenancy,
+    /// The ballot of the value in force: acks for any other count nothing.
+    pub(super) ballot: Ballot,
+    pub(super) votes: Votes,
+    /// E as counted: a smaller one counts before it is agreed, a larger one after.
+    pub(super) expire: Span,
+    /// The deadline last ordered.
+    pub(super) ordered: Deadline,
+    /// The deadline that the fence daemon has acknowledged; `None` until it is armed.
+    acknowledged: Option<Deadline>,
+    pub(super) since: Now,
+    pub(super) progress: Progress,
+    /// When a member that was heard was first seen not to support it.
+    unsupported: Option<Boot>,
+    /// When to try again to widen support or to fail back.
+    again: Boot,
+    /// A proposal to renew came to nothing: some acceptors may support that one only.
+    interrupted: bool,
+    /// The question to the preferred site whether it would take the ticket back.
+    pub(super) failback: Option<RequestId>,
+}
+
+/// How the ticket's resources are.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Progress {
+    /// The start hook runs.
+    Starting,
+    /// It has ended well.
+    Running,
+    /// They are ill; other sites are asked whether they would take over.
+    Asking { id: RequestId, open: BTreeSet<MemberId>, until: Boot },
+    /// Somebody would.
+    GivingUp,
+    /// Nobody would: they are stopped, to be started again here.
+    Restarting,
+}
+
+impl Tenure {
+    pub(super) const fn begin(terms: Tenancy, ballot: Ballot, votes: Votes, now: Now) -> Self {
+        let expire = terms.expire;
+        let never = Deadline { boot: Boot(0), raw: crate::time::Raw(0) };
+        Self {
+            terms,
+            ballot,
+            votes,
+            expire,
+            ordered: never,
+            acknowledged: None,
+            since: now,
+            progress: Progress::Starting,
+            unsupported: None,
+            again: Boot(0),
+            interrupted: false,
+            failback: None,
+        }
+    }
+
+    /// Until when the site holds: what the fence daemon has acknowledged.
+    pub(super) fn deadline(&self) -> Deadline {
+        self.acknowledged.unwrap_or(self.ordered)
+    }
+
+    pub(super) const fn is_armed(&self) -> bool {
+        self.acknowledged.is_some()
+    }
+
+    /// The deadline that the fence daemon has acknowledged.
+    pub(super) const fn acknowledged(&self) -> Option<Deadline> {
+        self.acknowledged
+    }
+
+    /// The fence daemon says that it is armed until then.
+    pub(super) const fn armed_until(&mut self, deadline: Deadline) {
+        self.ordered = deadline;
+        self.acknowledged = Some(deadline);
+    }
+
+    /// Whether the start hook has to run, or may have been cut short.
+    pub(super) const fn wants_start(&self) -> bool {
+        matches!(self.progress, Progress::Starting)
+    }
+
+    /// Another value of the same tenure is in force.
+    pub(super) fn renewed(&mut self, terms: Tenancy, ballot: Ballot, votes: Votes) {
+        self.expire = terms.expire;
+        self.terms = terms;
+        self.ballot = ballot;
+        self.votes = votes;
+        self.unsupported = None;
+        self.interrupted = false;
+    }
+
+    /// A proposal to renew came to nothing.
+    pub(super) const fn interrupt(&mut self) {
+        self.interrupted = true;
+    }
+}
+
+impl Member {
+    /// The end of the lease as the bases have it: the majority-th newest, plus E(1−ρ).
+    pub(super) fn lease_end(&self, ticket: &TicketName, tenure: &Tenure) -> Option<Deadline> {
+        let mut bases: Vec<Now> = Vec::new();
+        for (&id, peer) in &self.peers {
+            let Some(life) = peer.life else { continue };
+            let vote = tenure.votes.by.get(&id).filter(|vote| vote.nonce == life.nonce).map(|vote| vote.base);
+            let mirror = peer.mirror.as_ref().filter(|mirror| mirror.nonce() == life.nonce);
+            let ack = mirror.and_then(|mirror| mirror.base(ticket, tenure.ballot));
+            bases.extend(vote.max(ack));
+        }
+        let base = kth_newest(&mut bases, self.settings.majority())?;
+        Some(Deadline::after(base, self.settings.timing.drift.at_most(tenure.expire)))
+    }
+
+    /// Orders later deadlines for all tenures whose bases allow it, and earlier ones where E has shrunk.
+    pub(super) fn extend(&mut self, now: Now) {
+        if !self.fence.is_up() {
+            return;
+        }
+        let mut by_deadline: BTreeMap<(u64, u64), Extension> = BTreeMap::new();
+        let mut locals = core::mem::take(&mut self.locals);
+        for (ticket, local) in &mut locals {
+            let Some(tenure) = local.state.tenure_mut().filter(|tenure| tenure.is_armed()) else { continue };
+            let Some(target) = self.lease_end(ticket, tenure) else { continue };
+            let sooner = tenure.expire < tenure.terms.expire && target.boot < tenure.ordered.boot;
+            if (target.boot > tenure.ordered.boot || sooner) && !tenure.deadline().has_passed(now) {
+                tenure.ordered = target;
+                let group = by_deadline.entry((target.boot.0, target.raw.0)).or_insert_with(|| Extension {
+                    deadline: target,
+                    tickets: Vec::new(),
+                });
+                group.tickets.push((ticket.clone(), tenure.terms.token));
+            }
+        }
+        self.locals = locals;
+        if !by_deadline.is_empty() {
+            self.fence.asked(now);
+            self.order(Order::Extend(by_deadline.into_values().collect()), None);
+        }
+    }
+
+    pub(super) fn on_extended(&mut self, now: Now, extensions: &[Extension]) {
+        for extension in extensions {
+            for (ticket, token) in &extension.tickets {
+                let tenure = self.locals.get_mut(ticket).and_then(|local| local.state.tenure_mut());
+                if let Some(tenure) = tenure.filter(|t| t.terms.token == *token && t.is_armed()) {
+                    tenure.acknowledged = Some(extension.deadline);
+                }
+                self.drive_soon(now, ticket);
+            }
+        }
+    }
+
+    pub(super) fn on_armed(&mut self, now: Now, ticket: &TicketName, token: Token, deadline: Deadline) {
+        let Some(local) = self.locals.get_mut(ticket) else { return };
+        let state = core::mem::take(&mut local.state);
+        local.state = match state {
+            State::Arming(mut tenure) if tenure.terms.token == token => {
+                tenure.acknowledged = Some(deadline);
+                self.out.notes.push(Note::Held(ticket.clone(), token, deadline));
+                self.out.orders.push((Order::Start(ticket.clone(), token), Some(deadline)));
+                State::Held(tenure)
+            }
+            other => other,
+        };
+        self.announce_tenure(ticket);
+        self.extend(now);
+        self.drive_commands(now);
+        self.drive_soon(now, ticket);
+    }
+
+    /// A vote for a proposal that was chosen without it: more support.
+    pub(super) fn late_vote(
+        &mut self,
+        now: Now,
+        from: MemberId,
+        nonce: Nonce,
+        key: &Key,
+        ballot: Ballot,
+        attempt: u32,
+    ) {
+        let Key::Ownership(ticket) = key else { return };
+        let tenure = self.locals.get_mut(ticket).and_then(|local| local.state.tenure_mut());
+        if let Some(tenure) = tenure.filter(|tenure| tenure.ballot == ballot) {
+            tenure.votes.count(from, nonce, attempt);
+            self.extend(now);
+        }
+    }
+
+    /// Whether the holder should propose its tenure anew: other terms, wider support, forgiven takeovers, failback.
+    pub(super) fn reason_to_renew(
+        &mut self,
+        now: Now,
+        ticket: &TicketName,
+        tenure: &mut Tenure,
+        soonest: &mut Soonest,
+    ) -> Option<Aim> {
+        if self.pulse.is_barred() || self.rounds.contains_key(&Key::Ownership(ticket.clone())) {
+            return None;
+        }
+        let settings = self.settings.tickets.get(ticket)?;
+        let (expire, acquire_after, takeover) =
+            (settings.expire, settings.acquire_after, settings.takeover);
+        if expire < tenure.expire {
+            tenure.expire = expire; // counts at once; proposed when the fence daemon has taken the shorter deadline
+        }
+        let terms = &tenure.terms;
+        if (expire, acquire_after, takeover) != (terms.expire, terms.acquire_after, terms.takeover) {
+            let shorter = self.lease_end(ticket, tenure)?;
+            if tenure.deadline().no_later_than(shorter) {
+                return Some(Aim::Renew);
+            }
+            soonest.boot(now.boot.plus(self.settings.timing.heartbeat));
+            return None;
+        }
+        if tenure.interrupted {
+            return Some(Aim::Renew);
+        }
+        let forgiven = tenure.since.boot.plus(FORGIVEN_AFTER);
+        if terms.takeovers.count > 0 && now.boot >= forgiven {
+            return Some(Aim::Renew);
+        }
+        if terms.takeovers.count > 0 {
+            soonest.boot(forgiven);
+        }
+        self.reason_to_widen(now, ticket, tenure, soonest).or_else(|| self.failback(now, ticket, tenure, soonest))
+    }
+
+    /// A member that answers, but does not support the ticket, is won by a new proposal: healed cuts must not shrink
+    /// support for good.
+    fn reason_to_widen(
+        &self,
+        now: Now,
+        ticket: &TicketName,
+        tenure: &mut Tenure,
+        soonest: &mut Soonest,
+    ) -> Option<Aim> {
+        let pause = self.settings.timing.heartbeat.times(3).plus(self.settings.timing.retry());
+        soonest.boot(now.boot.plus(pause));
+        let lacks = self.peers.values().any(|peer| {
+            let mirror = peer.mirror.as_ref().filter(|m| Some(m.nonce()) == peer.life.map(|l| l.nonce));
+            let answers = peer.answered.is_some_and(|at| now.boot.since(at.boot) < pause);
+            answers && mirror.is_some_and(|m| m.is_confirmed() && !m.lists(ticket, tenure.ballot))
+        });
+        if !lacks {
+            tenure.unsupported = None;
+            return None;
+        }
+        let since = *tenure.unsupported.get_or_insert(now.boot);
+        if now.boot.since(since) < pause || now.boot < tenure.again {
+            return None;
+        }
+        tenure.again = now.boot.plus(pause.times(4));
+        tenure.unsupported = None;
+        Some(Aim::Renew)
+    }
+
+    fn failback(
+        &mut self,
+        now: Now,
+        ticket: &TicketName,
+        tenure: &mut Tenure,
+        soonest: &mut Soonest,
+    ) -> Option<Aim> {
+        let me = self.settings.me;
+        let wanted = self.intent(ticket).map(|intent| intent.wanted);
+        let Some(Wanted::Managed { preferred: Some(site) }) = wanted else { return None };
+        let failback = self.settings.tickets.get(ticket).is_some_and(|t| t.failback);
+        if !failback || site == me || tenure.progress != Progress::Running {
+            return None;
+        }
+        if now.boot >= tenure.again {
+            tenure.again = now.boot.plus(FAILBACK_PAUSE);
+            tenure.failback = Some(self.ask_failback(ticket, site));
+        }
+        soonest.boot(tenure.again);
+        None
+    }
+
+    /// Ill resources: ask the others, then give up or restart here.
+    pub(super) fn step_health(
+        &mut self,
+        now: Now,
+        ticket: &TicketName,
+        tenure: &mut Tenure,
+        soonest: &mut Soonest,
+    ) {
+        let Progress::Asking { open, until, .. } = &tenure.progress else { return };
+        if !open.is_empty() && now.boot < *until {
+            soonest.boot(*until);
+            return;
+        }
+        let token = tenure.terms.token;
+        self.note(Note::RestartsHere(ticket.clone(), token));
+        self.order(Order::Stop(ticket.clone(), token), None);
+        tenure.progress = Progress::Restarting;
+    }
+
+    pub(super) fn on_unhealthy(&mut self, now: Now, ticket: &TicketName, token: Token, at_start: bool) {
+        let id = self.request_id();
+        let others: BTreeSet<MemberId> = self.settings.sites().filter(|&m| m != self.settings.me).collect();
+        let wait = self.settings.timing.retry().times(2).plus(self.check_within(ticket));
+        let Some(State::Held(tenure)) = self.locals.get_mut(ticket).map(|local| &mut local.state) else {
+            return;
+        };
+        let expected = if at_start { Progress::Starting } else { Progress::Running };
+        if tenure.terms.token != token || tenure.progress != expected {
+            return;
+        }
+        tenure.progress = Progress::Asking { id, open: others.clone(), until: now.boot.plus(wait) };
+        let note = if at_start { Note::StartFailed } else { Note::Unhealthy };
+        self.note(note(ticket.clone(), token));
+        for site in others {
+            self.send(site, Body::Willing { ticket: ticket.clone(), id });
+        }
+        self.drive_soon(now, ticket);
+    }
+
+    /// An answer to the question that an ill holder has asked.
+    pub(super) fn heir_answered(
+        &mut self,
+        now: Now,
+        from: MemberId,
+        ticket: &TicketName,
+        request: RequestId,
+        willing: bool,
+    ) {
+        let Some(State::Held(tenure)) = self.locals.get_mut(ticket).map(|local| &mut local.state) else {
+            return;
+        };
+        if let Progress::Asking { id, open, .. } = &mut tenure.progress
+            && *id == request
+        {
+            open.remove(&from);
+            if willing {
+                tenure.progress = Progress::GivingUp;
+            }
+            self.drive_soon(now, ticket);
+        }
+    }
+
+    pub(super) fn on_started(&mut self, now: Now, ticket: &TicketName, token: Token, well: bool) {
+        let Some(State::Held(tenure)) = self.locals.get_mut(ticket).map(|local| &mut local.state) else {
+            return;
+        };
+        if tenure.terms.token != token || tenure.progress != Progress::Starting {
+            return;
+        }
+        if well {
+            tenure.progress = Progress::Running;
+            self.drive_soon(now, ticket);
+        } else {
+            self.on_unhealthy(now, ticket, token, true);
+        }
+    }
+
+    /// The stop hook has ended: go on to fence, or to start again.
+    pub(super) fn on_stopped(&mut self, now: Now, ticket: &TicketName, token: Token) {
+        let Some(local) = self.locals.get_mut(ticket) else { return };
+        match &mut local.state {
+            State::Leaving(tenure, why, stage) if tenure.terms.token == token => {
+                *stage = super::ticket::Stage::Fencing;
+                let reason = match why {
+                    GiveUp::Unhealthy => FenceReason::Unhealthy,
+                    _ => FenceReason::Release,
+                };
+                self.order(Order::Fence(ticket.clone(), token, reason), None);
+            }
+            State::Held(tenure) if tenure.terms.token == token && tenure.progress == Progress::Restarting => {
+                tenure.progress = Progress::Starting;
+                let deadline = tenure.deadline();
+                self.order(Order::Start(ticket.clone(), token), Some(deadline));
+            }
+            _ => {}
+        }
+        self.drive_soon(now, ticket);
+    }
+
+    /// Whether this site's accept of `ticket` at `ballot` makes it the holder's supporter.
+    pub(super) fn supported_by_accept(&self, ticket: &TicketName, ballot: Ballot) -> Option<bool> {
+        let tenure = self.locals.get(ticket).and_then(|local| local.state.tenure());
+        if tenure.is_some_and(|tenure| tenure.ballot == ballot) {
+            return Some(true);
+        }
+        let ownership = self.proposed_ownership(ticket, ballot)?;
+        Some(ownership.held().is_some_and(|t| t.site == self.settings.me))
+    }
+
+    fn proposed_ownership(&self, ticket: &TicketName, ballot: Ballot) -> Option<&Ownership> {
+        let round = self.rounds.get(&Key::Ownership(ticket.clone()))?;
+        match &round.phase {
+            super::proposer::Phase::Accepting { value, .. } if round.ballot == ballot => value.ownership(),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Persist before send, as types: a [`Step`] keeps what it wants to say to itself; only a committed [`Turn`] gives it
+//! out.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use crate::durable::{Record, Slot, Store};
+use crate::event::{CheckId, CommandId, Effects, Fatal, Note, Order, Reply};
+use crate::ids::{Lsn, MemberId, Nonce, TicketName};
+use crate::member::Member;
+use crate::message::{Body, Frame};
+use crate::time::{Deadline, Now};
+
+/// What one event led to. Nothing in it may be done before it is committed.
+#[must_use = "a step that is dropped loses what the member believes to have written"]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Step {
+    pub(crate) serial: u64,
+    pub(crate) records: Vec<Record>,
+    pub(crate) sends: Vec<Send>,
+    pub(crate) orders: Vec<(Order, Option<Deadline>)>,
+    pub(crate) checks: Vec<(TicketName, CheckId)>,
+    pub(crate) replies: Vec<(CommandId, Reply, Option<Deadline>)>,
+    pub(crate) notes: Vec<Note>,
+    pub(crate) fatal: Option<Fatal>,
+}
+
+/// One thing to say.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Send {
+    pub(crate) to: MemberId,
+    pub(crate) address: Address,
+    pub(crate) body: Body,
+}
+
+/// Which process of a member is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Address {
+    /// The one that runs when it arrives.
+    Whoever,
+    /// The one that asked, and no other.
+    Process(Nonce),
+}
+
+/// All of one loop turn: its steps, committed together.
+#[must_use = "a turn must be committed"]
+#[derive(Clone, Debug, Default)]
+pub struct Turn {
+    records: BTreeMap<Slot, Record>,
+    rest: Step,
+}
+
+/// A turn whose records are durable.
+#[must_use = "the effects are what the turn was for"]
+#[derive(Clone, Debug)]
+pub struct Committing {
+    rest: Step,
+    lsn: Option<Lsn>,
+}
+
+impl Turn {
+    /// An empty turn.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a step. Steps are added in the order in which `handle` returned them.
+    pub fn add(&mut self, step: Step) {
+        self.records.extend(step.records.into_iter().map(|record| (record.slot(), record)));
+        self.rest.serial = self.rest.serial.max(step.serial);
+        self.rest.sends.extend(step.sends);
+        self.rest.orders.extend(step.orders);
+        self.rest.checks.extend(step.checks);
+        self.rest.replies.extend(step.replies);
+        self.rest.notes.extend(step.notes);
+        self.rest.fatal = self.rest.fatal.or(step.fatal);
+    }
+
+    /// Adds all of a later turn.
+    pub fn append(&mut self, later: Self) {
+        self.records.extend(later.records);
+        self.add(later.rest);
+    }
+
+    /// Whether there is anything to commit.
+    #[must_use]
+    pub fn is_dirty(&self) -> bool {
+        !self.records.is_empty()
+    }
+
+    /// What will be committed.
+    pub fn records(&self) -> impl Iterator<Item = &Record> {
+        self.records.values()
+    }
+
+    /// Makes the turn durable: the only way on.
+    ///
+    /// # Errors
+    /// The store's. A failed commit is final: the process must end without another word.
+    pub fn commit<S: Store>(self, store: &mut S) -> Result<Committing, S::Error> {
+        let lsn =
+            if self.records.is_empty() { None } else { Some(store.commit(self.records.values())?) };
+        Ok(Committing { rest: self.rest, lsn })
+    }
+}
+
+impl Committing {
+    /// What may be done now. Withholds what the time taken by the commit has overtaken.
+    pub fn effects(self, member: &mut Member, now_after: Now) -> Effects {
+        if let Some(lsn) = self.lsn {
+            member.committed(self.rest.serial, lsn, now_after);
+        }
+        let in_time = |not_after: &Option<Deadline>| !not_after.is_some_and(|d| d.has_passed(now_after));
+        let rest = self.rest;
+        Effects {
+            frames: frames(member, rest.sends),
+            orders: rest.orders.into_iter().filter(|(_, d)| in_time(d)).map(|(order, _)| order).collect(),
+            checks: rest.checks,
+            replies: rest
+                .replies
+                .into_iter()
+                .filter(|(_, _, d)| in_time(d))
+                .map(|(id, reply, _)| (id, reply))
+                .collect(),
+            notes: rest.notes,
+            fatal: rest.fatal,
+        }
+    }
+}
+
+/// One frame per peer; replies to a process that has gone are in a frame of their own, which the next one ignores.
+fn frames(member: &Member, sends: Vec<Send>) -> Vec<(MemberId, Frame)> {
+    let mut by_peer: BTreeMap<(MemberId, Option<Nonce>), Vec<Body>> = BTreeMap::new();
+    for send in sends {
+        let current = member.nonce_of(send.to);
+        let nonce = match send.address {
+            Address::Whoever => current,
+            Address::Process(nonce) => Some(nonce),
+        };
+        by_peer.entry((send.to, nonce)).or_default().push(send.body);
+    }
+    let frame = |((to, nonce), bodies)| (to, Frame { header: member.header(to, nonce), bodies });
+    by_peer.into_iter().map(frame).collect()
+}
