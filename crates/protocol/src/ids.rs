@@ -150,7 +150,11 @@ pub struct BadTicketName;
 
 impl fmt::Display for BadTicketName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a ticket name is 1 to {} of letters, digits, '-', '_', '.' and '/'", TicketName::LENGTH_MAX)
+        write!(
+            f,
+            "a ticket name is 1 to {} of letters, digits, '-', '_', '.' and '/'",
+            TicketName::LENGTH_MAX
+        )
     }
 }
 

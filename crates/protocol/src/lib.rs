@@ -38,16 +38,14 @@ mod value;
 
 pub use durable::{Durable, Duty, Own, Record, Slot, Store};
 pub use event::{
-    Bar, Caller, CheckId, CheckResult, Command, CommandId, CommandRefusal, Done, Effects, Event, Extension, Fatal,
-    FenceEvent, FenceReason, FenceReport, GiveUp, Note, Order, Reply,
+    Bar, Caller, CheckId, CheckResult, Command, CommandId, CommandRefusal, Done, Effects, Event, Extension,
+    Fatal, FenceEvent, FenceReason, FenceReport, GiveUp, Note, Order, Reply,
 };
 pub use ids::{
     BadTicketName, Ballot, Epoch, Identity, Incarnation, Life, Lsn, MemberId, Nonce, TicketName, Token,
 };
 pub use invariant::{Broken, never_regresses};
-pub use member::{
-    GuardView, LocalView, Member, PeerView, RoundView, StandingView, Start, TicketView, View,
-};
+pub use member::{GuardView, LocalView, Member, PeerView, RoundView, StandingView, Start, TicketView, View};
 pub use message::{Body, Frame, Header, Misbehaved, Refusal, RequestId, ValidFrame};
 pub use quorum::{majority, readmitters, witnesses};
 pub use register::{Accepted, Outbid, Register, Vote};
@@ -56,6 +54,6 @@ pub use time::{Boot, Deadline, Drift, Guard, Now, Raw, Span};
 pub use timer::Timeouts;
 pub use turn::{Committing, Step, Turn};
 pub use value::{
-    Author, Identities, Intent, Key, Ownership, Proof, Standby, StandbyMode, Takeover, Takeovers, Tenancy, Value,
-    Wanted,
+    Author, Identities, Intent, Key, Ownership, Proof, Standby, StandbyMode, Takeover, Takeovers, Tenancy,
+    Value, Wanted,
 };

@@ -23,6 +23,7 @@ use alloc::vec::Vec;
 
 use crate::durable::{Durable, Duty, Own, Record};
 use crate::event::{CommandId, Event, Note};
+use crate::ids::Ballot;
 use crate::ids::{Epoch, Identity, Incarnation, Life, Lsn, MemberId, Nonce, TicketName};
 use crate::message::{Body, Header, RequestId};
 use crate::mirror::Mirror;
@@ -34,7 +35,6 @@ use crate::time::{Boot, Now};
 use crate::timer::{Timeouts, Timer, Timers};
 use crate::turn::{Address, Send, Step};
 use crate::value::{Intent, Key, Ownership, StandbyMode, Value};
-use crate::ids::Ballot;
 
 use acceptor::Parked;
 use birth::Birth;

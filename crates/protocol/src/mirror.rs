@@ -77,7 +77,11 @@ impl Mirror {
 
     /// The acceptor has accepted these in one turn (`Some`), or supports the ticket no longer (`None`). With `own`,
     /// the acceptor is this very process, which acks nothing between two changes.
-    pub(crate) fn change(&mut self, changes: impl IntoIterator<Item = (TicketName, Option<Ballot>)>, own: bool) {
+    pub(crate) fn change(
+        &mut self,
+        changes: impl IntoIterator<Item = (TicketName, Option<Ballot>)>,
+        own: bool,
+    ) {
         let unseen = own && self.states.back().is_some_and(|state| state.base.is_none());
         let next = if unseen { self.version } else { self.version + 1 };
         let mut changed = false;

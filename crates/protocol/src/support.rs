@@ -153,7 +153,8 @@ impl Support {
     /// Takes the ticket out of every set but the one of `keep` at that very ballot.
     fn drop_unless(&mut self, ticket: &TicketName, keep: Option<(MemberId, Incarnation, Ballot)>) {
         for (&id, site) in &mut self.sites {
-            let stays = site.entries.get(ticket).is_some_and(|e| keep == Some((id, site.incarnation, e.ballot)));
+            let stays =
+                site.entries.get(ticket).is_some_and(|e| keep == Some((id, site.incarnation, e.ballot)));
             if stays {
                 continue;
             }
@@ -183,7 +184,8 @@ impl Support {
     pub(crate) fn committed(&mut self, serial: u64) {
         self.committed = self.committed.max(serial);
         for site in self.sites.values_mut() {
-            while let Some(((at, ticket), ())) = site.pending.first_key_value().map(|(k, v)| (k.clone(), *v)) {
+            while let Some(((at, ticket), ())) = site.pending.first_key_value().map(|(k, v)| (k.clone(), *v))
+            {
                 if at > self.committed {
                     break;
                 }
@@ -227,7 +229,9 @@ impl Support {
         site: MemberId,
         after: Option<&TicketName>,
     ) -> (alloc::vec::Vec<(TicketName, Ballot)>, Digest, bool) {
-        let Some(support) = self.sites.get(&site) else { return (alloc::vec::Vec::new(), Digest::default(), true) };
+        let Some(support) = self.sites.get(&site) else {
+            return (alloc::vec::Vec::new(), Digest::default(), true);
+        };
         let durable = support
             .entries
             .iter()

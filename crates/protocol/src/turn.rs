@@ -98,8 +98,7 @@ impl Turn {
     /// # Errors
     /// The store's. A failed commit is final: the process must end without another word.
     pub fn commit<S: Store>(self, store: &mut S) -> Result<Committing, S::Error> {
-        let lsn =
-            if self.records.is_empty() { None } else { Some(store.commit(self.records.values())?) };
+        let lsn = if self.records.is_empty() { None } else { Some(store.commit(self.records.values())?) };
         Ok(Committing { rest: self.rest, lsn })
     }
 }

@@ -52,7 +52,7 @@ impl Member {
         soonest: &mut Soonest,
     ) -> State {
         if let Some(state) = self.take_up_report(now, ticket, local) {
-            self.drive_soon(now, ticket);
+            soonest.boot(now.boot);
             return state;
         }
         if let Some(token) = self.unfenced_tenure(ticket, local) {
@@ -61,6 +61,9 @@ impl Member {
                 return State::Fencing { token, reason: FenceReason::Unknown };
             }
             return State::Idle; // the fence daemon will report
+        }
+        if let Some(token) = self.unreleased_tenure(ticket, local) {
+            return self.step_stopped(now, ticket, token, true, soonest);
         }
         self.answer_askers(now, ticket, local);
         if self.step_settle(now, ticket, local, soonest) {
@@ -73,7 +76,7 @@ impl Member {
             self.withdraw(ticket);
             if let Some(since) = local.resting {
                 soonest.boot(since.boot.plus(self.check_hold(ticket)));
-                self.step_rest(now, ticket, local, since);
+                self.step_rest(now, ticket, local, since, soonest);
             }
         }
         State::Idle
@@ -87,13 +90,26 @@ impl Member {
         (!settled).then_some(held.token)
     }
 
-    fn step_rest(&mut self, now: Now, ticket: &TicketName, local: &mut Local, since: Now) {
+    /// A tenure of this site that is fenced, and that the others do not know to be over: one may wait for that.
+    fn unreleased_tenure(&self, ticket: &TicketName, local: &Local) -> Option<Token> {
+        let held = self.ownership(ticket).held().filter(|t| t.site == self.settings.me)?;
+        (local.receipt >= Some(held.token)).then_some(held.token)
+    }
+
+    fn step_rest(
+        &mut self,
+        now: Now,
+        ticket: &TicketName,
+        local: &mut Local,
+        since: Now,
+        soonest: &mut Soonest,
+    ) {
         let version = self.intent(ticket).map_or(0, |intent| intent.version);
         let commanded = self.durable.resting.get(ticket).is_some_and(|&at| at != version);
         if commanded || now.certainly_past(since, self.check_hold(ticket)) {
             local.resting = None;
             self.write(Record::Resting(ticket.clone(), None));
-            self.drive_soon(now, ticket);
+            soonest.boot(now.boot);
         }
     }
 
@@ -229,20 +245,20 @@ impl Member {
         now: Now,
         from: MemberId,
         nonce: Nonce,
-        ticket: TicketName,
+        ticket: &TicketName,
         id: RequestId,
     ) {
         /// Questions that wait for one check; one a member is enough.
         const ASKERS_MAX: usize = 32;
         if !self.settings.is_site(self.settings.me) {
-            return self.reply(from, nonce, willingness(&ticket, id, Some(Refusal::NotConfigured)));
+            return self.reply(from, nonce, willingness(ticket, id, Some(Refusal::NotConfigured)));
         }
         let local = self.locals.entry(ticket.clone()).or_default();
         local.askers.retain(|(asker, ..)| *asker != from);
         if local.askers.len() < ASKERS_MAX {
             local.askers.push((from, nonce, id));
         }
-        self.drive_soon(now, &ticket);
+        self.drive_soon(now, ticket);
     }
 
     fn answer_askers(&mut self, now: Now, ticket: &TicketName, local: &mut Local) {

@@ -95,7 +95,9 @@ impl Member {
             Command::AttestDead(site, ticket) => (ticket.as_ref(), Some(*site)),
             Command::Standby(site, _) => (None, Some(*site)),
             Command::Readmit(member) => return self.accept_readmission(*member),
-            Command::Revoke(t) | Command::Pause(t) | Command::Resume(t) | Command::Inspect(t) => (Some(t), None),
+            Command::Revoke(t) | Command::Pause(t) | Command::Resume(t) | Command::Inspect(t) => {
+                (Some(t), None)
+            }
         };
         if let Some(site) = site.filter(|&site| !self.settings.is_site(site)) {
             return Err(CommandRefusal::NotASite(site));
@@ -133,7 +135,8 @@ impl Member {
             Command::Readmit(_) => BTreeSet::from([Key::Identities]),
             Command::AttestDead(site, ticket) => {
                 let held = |t: &TicketName| self.ownership(t).held().is_some_and(|held| held.site == *site);
-                let tickets = self.known_tickets().into_iter().filter(|t| ticket.as_ref().is_none_or(|w| w == t));
+                let tickets =
+                    self.known_tickets().into_iter().filter(|t| ticket.as_ref().is_none_or(|w| w == t));
                 tickets.filter(held).map(Key::Intent).collect()
             }
         }
@@ -210,14 +213,15 @@ impl Member {
     ) {
         self.heir_answered(now, from, ticket, request, refusal.is_none());
         self.failback_answered(now, from, ticket, request, refusal.is_none());
-        let asking = self.commands.iter().find_map(|(id, pending)| match (&pending.command, &pending.stage) {
-            (Command::Move(t, site), Stage::Asking { id: asked, .. })
-                if t == ticket && *site == from && *asked == request =>
-            {
-                Some(*id)
-            }
-            _ => None,
-        });
+        let asking =
+            self.commands.iter().find_map(|(id, pending)| match (&pending.command, &pending.stage) {
+                (Command::Move(t, site), Stage::Asking { id: asked, .. })
+                    if t == ticket && *site == from && *asked == request =>
+                {
+                    Some(*id)
+                }
+                _ => None,
+            });
         let Some(id) = asking else { return };
         if let Some(refusal) = refusal {
             return self.answer(id, Reply::Refused(CommandRefusal::Unwilling(from, refusal)));
@@ -288,12 +292,14 @@ impl Member {
 
     fn drive_settling(&mut self, now: Now, command: CommandId) {
         let again = self.settings.timing.retry().times(ASK_AGAIN);
-        let Some(Stage::Settling(open)) = self.commands.get(&command).map(|p| p.stage.clone()) else { return };
+        let Some(Stage::Settling(open)) = self.commands.get(&command).map(|p| p.stage.clone()) else {
+            return;
+        };
         for (ticket, question) in open {
             if question.asked.is_some_and(|at| now.boot.since(at) < again) {
                 continue;
             }
-            let site = self.settler(&ticket, question.turn);
+            let site = self.settler(now, &ticket, question.turn);
             self.send(site, Body::Settle { ticket: ticket.clone(), id: question.id });
             if let Some(Stage::Settling(open)) = self.commands.get_mut(&command).map(|p| &mut p.stage)
                 && let Some(question) = open.get_mut(&ticket)
@@ -304,10 +310,18 @@ impl Member {
         }
     }
 
-    /// Whom to ask for an ownership round: the holder first, then every site in turn.
-    fn settler(&self, ticket: &TicketName, turn: usize) -> MemberId {
+    /// Whom to ask for an ownership round: the holder as long as it is heard, else every site in turn.
+    fn settler(&self, now: Now, ticket: &TicketName, turn: usize) -> MemberId {
         let me = self.settings.me;
         let holder = self.ownership(ticket).held().map(|t| t.site);
+        let silence = self.settings.timing.heartbeat.times(3);
+        let heard = |site: MemberId| {
+            let at = self.peers.get(&site).and_then(|peer| peer.heard);
+            site == me || at.is_some_and(|at| now.since_at_most(at) < silence)
+        };
+        if let Some(holder) = holder.filter(|&holder| heard(holder)) {
+            return holder;
+        }
         let own = Some(me).filter(|&me| self.settings.is_site(me));
         let mut sites: Vec<MemberId> = holder.into_iter().chain(own).chain(self.settings.sites()).collect();
         let mut seen = BTreeSet::new();
@@ -395,12 +409,7 @@ impl Member {
 
     // What the rounds of commands propose.
 
-    pub(super) fn decide_intent(
-        &mut self,
-        round: &Round,
-        found: &Found,
-        ownership: &Found,
-    ) -> Decision {
+    pub(super) fn decide_intent(&mut self, round: &Round, found: &Found, ownership: &Found) -> Decision {
         let current = found.accepted.as_ref().and_then(|a| a.value.intent()).cloned();
         let held = ownership.accepted.as_ref().and_then(|a| a.value.ownership()).cloned();
         let held = held.unwrap_or(Ownership::NEVER);
@@ -433,12 +442,7 @@ impl Member {
         next.map_or(Decision::Abandon, |intent| Decision::Propose(Value::Intent(intent)))
     }
 
-    fn command_intent(
-        &mut self,
-        id: CommandId,
-        current: Option<Intent>,
-        held: Ownership,
-    ) -> Option<Intent> {
+    fn command_intent(&mut self, id: CommandId, current: Option<Intent>, held: Ownership) -> Option<Intent> {
         let current = current.unwrap_or_else(Intent::initial);
         let pending = self.commands.get(&id)?;
         let caller = pending.caller.clone();
@@ -537,8 +541,7 @@ impl Member {
                 if request != 0 && current.request == request {
                     current
                 } else {
-                    let author =
-                        Author { who: shorten(&pending.caller.who), via: Some(self.settings.me) };
+                    let author = Author { who: shorten(&pending.caller.who), via: Some(self.settings.me) };
                     Standby { version: current.version + 1, mode, author, request }
                 }
             }

@@ -117,7 +117,8 @@ impl Member {
             State::Held(tenure) => self.still_armed(ticket, tenure, local, &deadline_of, State::Held),
             State::Leaving(tenure, why, stage) => {
                 let token = tenure.terms.token;
-                let state = self.still_armed(ticket, tenure, local, &deadline_of, |t| State::Leaving(t, why, stage));
+                let state =
+                    self.still_armed(ticket, tenure, local, &deadline_of, |t| State::Leaving(t, why, stage));
                 if matches!(state, State::Leaving(..)) {
                     let again = match stage {
                         Stage::Stopping => Order::Stop(ticket.clone(), token),
@@ -208,10 +209,16 @@ impl Member {
 
     /// What an idle site does about a resource that its fence daemon reported as armed: goes on with the tenure of an
     /// earlier life, or fences.
-    pub(super) fn take_up_report(&mut self, now: Now, ticket: &TicketName, local: &mut Local) -> Option<State> {
+    pub(super) fn take_up_report(
+        &mut self,
+        now: Now,
+        ticket: &TicketName,
+        local: &mut Local,
+    ) -> Option<State> {
         let report = local.report.take()?;
         if let Some((token, deadline)) = report.armed {
-            let mine = self.ownership(ticket).held().is_some_and(|t| t.site == self.settings.me && t.token == token);
+            let mine =
+                self.ownership(ticket).held().is_some_and(|t| t.site == self.settings.me && t.token == token);
             if mine && !deadline.has_passed(now) && local.receipt < Some(token) {
                 return Some(State::Resuming { token, deadline });
             }

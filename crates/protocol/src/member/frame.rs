@@ -171,11 +171,11 @@ impl Member {
             }
             Body::Compare { after, entries, last } => self.on_compare(from, after, &entries, last),
             Body::Want { keys } => self.on_want(from, &keys),
-            Body::Settle { ticket, id } => self.on_settle(now, from, nonce, ticket, id),
+            Body::Settle { ticket, id } => self.on_settle(now, from, nonce, &ticket, id),
             Body::Settled { ticket, id, ownership, intent } => {
                 self.on_settled(now, &ticket, id, ownership, intent.as_ref());
             }
-            Body::Willing { ticket, id } => self.on_willing(now, from, nonce, ticket, id),
+            Body::Willing { ticket, id } => self.on_willing(now, from, nonce, &ticket, id),
             Body::Willingness { ticket, id, refusal } => {
                 self.on_willingness(now, from, &ticket, id, refusal);
             }

@@ -83,7 +83,13 @@ impl Member {
         self.commands_soon(now);
     }
 
-    fn adopt_identities(&mut self, now: Now, ballot: Ballot, identities: &Identities, before: Option<&Identities>) {
+    fn adopt_identities(
+        &mut self,
+        now: Now,
+        ballot: Ballot,
+        identities: &Identities,
+        before: Option<&Identities>,
+    ) {
         let changed: Vec<MemberId> = identities
             .of
             .iter()

@@ -31,9 +31,9 @@ impl Member {
     }
 
     /// A round of this member has ended without a choice of its own.
-    pub(super) fn round_ended(&mut self, now: Now, key: &Key, aim: Aim) {
+    pub(super) fn round_ended(&mut self, now: Now, key: &Key) {
         match key {
-            Key::Ownership(ticket) => self.ownership_round_ended(now, ticket, aim),
+            Key::Ownership(ticket) => self.ownership_round_ended(now, ticket),
             Key::Intent(ticket) => self.look_once_allowed(now, key, Some(ticket)),
             Key::Standby(_) | Key::Identities => self.look_once_allowed(now, key, None),
         }

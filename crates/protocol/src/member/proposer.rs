@@ -204,7 +204,7 @@ impl Member {
             Decision::Propose(value) => self.propose(now, key, round, value),
             Decision::Abandon => {
                 self.timers.cancel(&Timer::Round(key.clone()));
-                self.round_ended(now, key, round.aim);
+                self.round_ended(now, key);
             }
         }
     }
@@ -248,9 +248,8 @@ impl Member {
         let ballot = newest.map(|a| a.ballot);
         let reported = promises.values().filter_map(|p| report(p, key));
         let votes = reported.filter(|a| Some(a.ballot) == ballot && !a.adopted).count();
-        let chosen = ballot.is_none()
-            || votes >= self.settings.majority()
-            || self.chosen.get(key).copied() == ballot;
+        let chosen =
+            ballot.is_none() || votes >= self.settings.majority() || self.chosen.get(key).copied() == ballot;
         Found { accepted: newest.cloned(), chosen }
     }
 
@@ -309,7 +308,8 @@ impl Member {
         self.contention.remove(key);
         self.mark_chosen(key, round.ballot);
         // A tenure is announced once the fence daemon is armed for it.
-        let own_tenure = value.ownership().and_then(Ownership::held).is_some_and(|t| t.site == self.settings.me);
+        let own_tenure =
+            value.ownership().and_then(Ownership::held).is_some_and(|t| t.site == self.settings.me);
         if !own_tenure {
             self.announce(key);
         }
@@ -346,9 +346,8 @@ impl Member {
         contention.failures = (contention.failures + 1).min(BACKOFF_DOUBLINGS_MAX);
         let longest = retry.times(1 << contention.failures).as_nanos();
         contention.until = now.boot.plus(Span::from_nanos(self.rng.below(longest.max(1))));
-        if let Some(round) = self.end_round(key) {
-            self.round_ended(now, key, round.aim);
-        }
+        self.end_round(key);
+        self.round_ended(now, key);
     }
 
     /// What a round says again; nothing where it would renew a lease that is barred.
@@ -384,10 +383,8 @@ impl Member {
         let Some(round) = self.rounds.get_mut(&key).filter(|round| round.ballot == ballot) else { return };
         round.leased.insert(from, (holder, now.boot.plus(remaining)));
         if matches!(round.aim, Aim::Release(_)) && holder != me {
-            // Others have moved on: there is nothing left to release.
-            if let Some(round) = self.end_round(&key) {
-                self.round_ended(now, &key, round.aim);
-            }
+            // Others have moved on, and will say so: there is nothing left to release.
+            self.fail_round(now, &key);
         }
     }
 

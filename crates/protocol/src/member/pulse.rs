@@ -219,12 +219,8 @@ impl Member {
         last: bool,
     ) {
         let next = entries.last().map(|(ticket, _)| ticket.clone());
-        let unwanted: Vec<(TicketName, Ballot)> = entries
-            .iter()
-            .filter(|(ticket, _)| !self.renews(ticket))
-            .take(LIST_PAGE)
-            .cloned()
-            .collect();
+        let unwanted: Vec<(TicketName, Ballot)> =
+            entries.iter().filter(|(ticket, _)| !self.renews(ticket)).take(LIST_PAGE).cloned().collect();
         let Some(mirror) = self.peers.get_mut(&from).and_then(|peer| peer.mirror.as_mut()) else { return };
         if !mirror.is_listing() {
             return;

@@ -138,7 +138,8 @@ impl Member {
 
     fn try_recover(&mut self, now: Now) {
         let Standing::Recovering(recovery) = &self.standing else { return };
-        let ended = recovery.witnesses.iter().filter(|(id, w)| w.end.is_some() && self.is_current(**id, w.nonce));
+        let ended =
+            recovery.witnesses.iter().filter(|(id, w)| w.end.is_some() && self.is_current(**id, w.nonce));
         let (mut all, mut sure) = (0, 0);
         for (_, witness) in ended {
             all += 1;
@@ -153,7 +154,8 @@ impl Member {
 
     /// Adopts the most that anybody knows, and contradicts nothing that this member may have said.
     fn finish_recovery(&mut self, now: Now) {
-        let Standing::Recovering(recovery) = core::mem::replace(&mut self.standing, Standing::Quarantined) else {
+        let Standing::Recovering(recovery) = core::mem::replace(&mut self.standing, Standing::Quarantined)
+        else {
             return;
         };
         let told = recovery.witnesses.values().flat_map(|w| w.told.iter());

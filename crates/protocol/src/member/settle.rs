@@ -30,7 +30,7 @@ impl Member {
         now: Now,
         from: MemberId,
         nonce: Nonce,
-        ticket: TicketName,
+        ticket: &TicketName,
         id: RequestId,
     ) {
         if !self.settings.is_site(self.settings.me) {
@@ -43,7 +43,7 @@ impl Member {
         if !known && local.waiters.len() < WAITERS_MAX {
             local.waiters.push(Waiter { to: from, nonce, id, since: now, after });
         }
-        self.drive_soon(now, &ticket);
+        self.drive_soon(now, ticket);
     }
 
     /// Settles what has to be settled while this site has no tenure of its own. True if that comes before acquiring.
@@ -56,7 +56,8 @@ impl Member {
     ) -> bool {
         let key = Key::Ownership(ticket.clone());
         let revoked = self.intent(ticket).is_some_and(|intent| intent.wanted == Wanted::Revoked);
-        let abandoned = revoked && self.ownership(ticket).held().is_some_and(|t| self.may_write_off(ticket, t));
+        let abandoned =
+            revoked && self.ownership(ticket).held().is_some_and(|t| self.may_write_off(ticket, t));
         if local.waiters.is_empty() && !abandoned {
             let settling = self.rounds.get(&key).is_some_and(|round| round.aim == Aim::Settle);
             if settling {
@@ -140,7 +141,8 @@ impl Member {
         ownership: &Ownership,
         ballot: crate::ids::Ballot,
     ) {
-        let (answered, waiting) = core::mem::take(&mut local.waiters).into_iter().partition(|w| w.after < ballot);
+        let (answered, waiting) =
+            core::mem::take(&mut local.waiters).into_iter().partition(|w| w.after < ballot);
         local.waiters = waiting;
         let answered: alloc::vec::Vec<Waiter> = answered;
         for w in answered {

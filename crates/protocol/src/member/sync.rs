@@ -91,7 +91,8 @@ impl Member {
     }
 
     fn send_comparison(&mut self, to: MemberId) {
-        let all: Vec<(Key, Ballot)> = self.chosen.iter().map(|(key, ballot)| (key.clone(), *ballot)).collect();
+        let all: Vec<(Key, Ballot)> =
+            self.chosen.iter().map(|(key, ballot)| (key.clone(), *ballot)).collect();
         let mut pages = all.chunks(COMPARE_PAGE).peekable();
         if pages.peek().is_none() {
             self.send(to, Body::Compare { after: None, entries: Vec::new(), last: true });
@@ -128,7 +129,8 @@ impl Member {
             .map(|(key, _)| key.clone())
             .collect();
         let older = |(key, ballot): &&(Key, Ballot)| self.chosen.get(key).is_none_or(|ours| ours < ballot);
-        let keys: Vec<Key> = entries.iter().filter(older).take(COMPARE_PAGE).map(|(k, _)| k.clone()).collect();
+        let keys: Vec<Key> =
+            entries.iter().filter(older).take(COMPARE_PAGE).map(|(k, _)| k.clone()).collect();
         self.send_chosen(from, &newer);
         if !keys.is_empty() {
             self.send(from, Body::Want { keys });

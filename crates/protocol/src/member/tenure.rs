@@ -35,6 +35,8 @@ pub(super) struct Tenure {
     acknowledged: Option<Deadline>,
     pub(super) since: Now,
     pub(super) progress: Progress,
+    /// Since when a wish to give it up is known that may not be chosen.
+    pub(super) uncertain: Option<Boot>,
     /// When a member that was heard was first seen not to support it.
     unsupported: Option<Boot>,
     /// When to try again to widen support or to fail back.
@@ -73,6 +75,7 @@ impl Tenure {
             acknowledged: None,
             since: now,
             progress: Progress::Starting,
+            uncertain: None,
             unsupported: None,
             again: Boot(0),
             interrupted: false,
@@ -149,10 +152,9 @@ impl Member {
             let sooner = tenure.expire < tenure.terms.expire && target.boot < tenure.ordered.boot;
             if (target.boot > tenure.ordered.boot || sooner) && !tenure.deadline().has_passed(now) {
                 tenure.ordered = target;
-                let group = by_deadline.entry((target.boot.0, target.raw.0)).or_insert_with(|| Extension {
-                    deadline: target,
-                    tickets: Vec::new(),
-                });
+                let group = by_deadline
+                    .entry((target.boot.0, target.raw.0))
+                    .or_insert_with(|| Extension { deadline: target, tickets: Vec::new() });
                 group.tickets.push((ticket.clone(), tenure.terms.token));
             }
         }
@@ -223,8 +225,7 @@ impl Member {
             return None;
         }
         let settings = self.settings.tickets.get(ticket)?;
-        let (expire, acquire_after, takeover) =
-            (settings.expire, settings.acquire_after, settings.takeover);
+        let (expire, acquire_after, takeover) = (settings.expire, settings.acquire_after, settings.takeover);
         if expire < tenure.expire {
             tenure.expire = expire; // counts at once; proposed when the fence daemon has taken the shorter deadline
         }
@@ -247,7 +248,8 @@ impl Member {
         if terms.takeovers.count > 0 {
             soonest.boot(forgiven);
         }
-        self.reason_to_widen(now, ticket, tenure, soonest).or_else(|| self.failback(now, ticket, tenure, soonest))
+        self.reason_to_widen(now, ticket, tenure, soonest)
+            .or_else(|| self.failback(now, ticket, tenure, soonest))
     }
 
     /// A member that answers, but does not support the ticket, is won by a new proposal: healed cuts must not shrink

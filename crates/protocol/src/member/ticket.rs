@@ -182,16 +182,22 @@ impl Member {
             return self.lose(ticket, &tenure, FenceReason::Attested);
         }
         soonest.deadline(tenure.deadline());
-        if let Some(why) = self.reason_to_leave(ticket, &tenure) {
+        let mut tenure = tenure;
+        if let Some((why, wish)) = self.reason_to_leave(ticket, &tenure)
+            && self.is_wish_certain(now, wish.as_ref(), &mut tenure, soonest)
+        {
             return self.leave(ticket, tenure, why);
         }
-        let mut tenure = tenure;
         self.step_health(now, ticket, &mut tenure, soonest);
         if let Progress::GivingUp = tenure.progress {
             self.rest(now, ticket, local);
             return self.leave(ticket, tenure, GiveUp::Unhealthy);
         }
-        let aim = if local.waiters.is_empty() { self.reason_to_renew(now, ticket, &mut tenure, soonest) } else { Some(Aim::Settle) };
+        let aim = if local.waiters.is_empty() {
+            self.reason_to_renew(now, ticket, &mut tenure, soonest)
+        } else {
+            Some(Aim::Settle)
+        };
         if let Some(aim) = aim {
             self.begin_or_wait(now, ticket, 0, aim, soonest);
         }
@@ -199,21 +205,44 @@ impl Member {
     }
 
     /// Why the holder should give the ticket up, by the wishes it knows.
-    fn reason_to_leave(&self, ticket: &TicketName, tenure: &Tenure) -> Option<GiveUp> {
+    fn reason_to_leave(&self, ticket: &TicketName, tenure: &Tenure) -> Option<(GiveUp, Option<Key>)> {
+        let me = self.settings.me;
         if let Some(intent) = self.intent(ticket) {
+            let key = Some(Key::Intent(ticket.clone()));
             if intent.wanted == Wanted::Revoked {
-                return Some(GiveUp::Revoked);
+                return Some((GiveUp::Revoked, key));
             }
             if intent.vacate.is_some_and(|vacate| tenure.terms.token <= vacate) {
-                return Some(GiveUp::Vacate);
+                return Some((GiveUp::Vacate, key));
             }
         }
-        if self.standby_mode(self.settings.me) == StandbyMode::Vacate {
-            return Some(GiveUp::Standby);
+        if self.standby_mode(me) == StandbyMode::Vacate {
+            return Some((GiveUp::Standby, Some(Key::Standby(me))));
         }
         let configured =
             self.settings.tickets.contains_key(ticket) && self.settings.local.contains_key(ticket);
-        (!configured).then_some(GiveUp::Unconfigured)
+        (!configured).then_some((GiveUp::Unconfigured, None))
+    }
+
+    /// Whether a wish is chosen, so that it cannot get lost any more. Whoever proposed it may have died half way: then
+    /// the holder completes it.
+    fn is_wish_certain(
+        &mut self,
+        now: Now,
+        wish: Option<&Key>,
+        tenure: &mut Tenure,
+        soonest: &mut Soonest,
+    ) -> bool {
+        let Some(key) = wish.filter(|key| !self.is_chosen(key)) else { return true };
+        let since = *tenure.uncertain.get_or_insert(now.boot);
+        let at = since.plus(self.settings.timing.retry().times(2)).max(self.contended_until(key));
+        if now.boot >= at {
+            tenure.uncertain = None;
+            self.begin_round(now, key, 0, Aim::Complete);
+        } else {
+            soonest.boot(at);
+        }
+        false
     }
 
     fn leave(&mut self, ticket: &TicketName, tenure: Tenure, why: GiveUp) -> State {
@@ -234,7 +263,7 @@ impl Member {
         State::Fencing { token, reason }
     }
 
-    fn step_stopped(
+    pub(super) fn step_stopped(
         &mut self,
         now: Now,
         ticket: &TicketName,
@@ -284,24 +313,11 @@ impl Member {
     }
 
     /// A round about ownership has ended without a choice.
-    pub(super) fn ownership_round_ended(&mut self, now: Now, ticket: &TicketName, aim: Aim) {
-        if let (Aim::Release(token), Some(local)) = (aim, self.locals.get_mut(ticket))
-            && let State::Stopped { token: stopped, .. } = local.state
-            && stopped == token
-            && self.rounds_say_gone(ticket, token)
-            && let Some(local) = self.locals.get_mut(ticket)
-        {
-            local.state = State::Idle;
-        }
+    pub(super) fn ownership_round_ended(&mut self, now: Now, ticket: &TicketName) {
         if let Some(tenure) = self.locals.get_mut(ticket).and_then(|local| local.state.tenure_mut()) {
             tenure.interrupt();
         }
         self.drive_soon(now, ticket);
-    }
-
-    /// Whether others hold the ticket by now, as far as a release could find out.
-    fn rounds_say_gone(&self, ticket: &TicketName, token: Token) -> bool {
-        self.support.guard_of(ticket).is_none_or(|(holder, t, _)| holder != self.settings.me || t != token)
     }
 
     /// Ownership is chosen by a round of this site.
@@ -370,7 +386,8 @@ impl Member {
 
     /// Tells the others of a tenure once its fence daemon is armed.
     pub(super) fn announce_tenure(&mut self, ticket: &TicketName) {
-        let armed = self.locals.get(ticket).and_then(|local| local.state.tenure()).is_some_and(Tenure::is_armed);
+        let armed =
+            self.locals.get(ticket).and_then(|local| local.state.tenure()).is_some_and(Tenure::is_armed);
         if armed {
             self.announce(&Key::Ownership(ticket.clone()));
         }

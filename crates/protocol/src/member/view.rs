@@ -149,7 +149,11 @@ impl Member {
             fence_up: self.fence != FenceLink::Down,
             peers: self.peers_view(now),
             standby,
-            tickets: self.known_tickets().into_iter().map(|t| (t.clone(), self.ticket_view(now, &t))).collect(),
+            tickets: self
+                .known_tickets()
+                .into_iter()
+                .map(|t| (t.clone(), self.ticket_view(now, &t)))
+                .collect(),
         }
     }
 
@@ -183,7 +187,11 @@ impl Member {
             ownership: self.ownership(ticket).clone(),
             chosen: self.is_chosen(&Key::Ownership(ticket.clone())),
             intent: self.intent(ticket).cloned(),
-            guard: guard.map(|(holder, token, guard)| GuardView { holder, token, remaining: guard.remaining(now) }),
+            guard: guard.map(|(holder, token, guard)| GuardView {
+                holder,
+                token,
+                remaining: guard.remaining(now),
+            }),
             parked: self.parked.get(ticket).map(|p| p.keys().copied().collect()).unwrap_or_default(),
             local: site.then(|| self.local_view(now, ticket)),
             round: self.round_view(now, ticket),
@@ -246,7 +254,9 @@ impl Member {
     #[must_use]
     pub fn holds(&self, ticket: &TicketName) -> Option<(Token, Deadline)> {
         match &self.locals.get(ticket)?.state {
-            State::Held(tenure) | State::Leaving(tenure, ..) => Some((tenure.terms.token, tenure.acknowledged()?)),
+            State::Held(tenure) | State::Leaving(tenure, ..) => {
+                Some((tenure.terms.token, tenure.acknowledged()?))
+            }
             _ => None,
         }
     }
