@@ -1,0 +1,163 @@
+//! `fenced.toml`, parsed into what cannot be wrong any more.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use sitegate_fence_client::wire::Name;
+use sitegate_host::diagnostic::{ConfigError, Source};
+use sitegate_host::spawn::{SpawnError, inspect};
+
+use crate::plan::{Driver, Plan};
+
+mod raw;
+#[cfg(test)]
+mod tests;
+
+/// Where `sitegate-fenced` looks for its configuration unless told otherwise.
+pub const DEFAULT_PATH: &str = "/etc/sitegate/fenced.toml";
+const DEFAULT_STATE_DIR: &str = "/var/lib/sitegate-fenced";
+const DEFAULT_RUNTIME_DIR: &str = "/run/sitegate-fenced";
+/// The socket's name in the runtime directory.
+const SOCKET_NAME: &str = "fenced.sock";
+/// The longest path of a Unix socket, in bytes: `sun_path` of unix(7) without its end.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+const DEFAULT_LOG_FILTER: &str = "info";
+/// How many plans run their levels at once: enough for most sites to fence everything in one go, few enough not to starve
+/// a small machine of processes.
+const DEFAULT_CONCURRENCY: NonZeroUsize = NonZeroUsize::new(32).unwrap();
+/// How long killing a resource's processes may take each time. They die within milliseconds unless the kernel is stuck in
+/// I/O; then it is the plan's turn.
+const DEFAULT_KILL_WITHIN: Duration = Duration::from_millis(500);
+/// How long a reboot may take to happen before the level counts as failed.
+const DEFAULT_REBOOT_WITHIN: Duration = Duration::from_secs(5);
+
+/// The configuration of the fence daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// What must survive a reboot lies here: what is armed, and receipts.
+    pub state_dir: PathBuf,
+    /// What must not survive one lies here: leases, the socket.
+    pub runtime_dir: PathBuf,
+    /// Where clients connect.
+    pub socket: PathBuf,
+    /// The site's name for programs; else the first client to say hello tells it.
+    pub site: Option<Name>,
+    /// How many plans run their levels at once.
+    pub concurrency: NonZeroUsize,
+    /// How long killing a resource's processes may take, each time.
+    pub kill_within: Duration,
+    /// Users beside root and the daemon's own that may connect.
+    pub allow_uid: Vec<u32>,
+    /// How what is started is held together.
+    pub containment: ContainmentChoice,
+    /// The log.
+    pub log: Log,
+    /// The resources.
+    pub resources: BTreeMap<Name, Resource>,
+}
+
+/// How what `start` starts is held together, so that all of it can be killed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ContainmentChoice {
+    /// Control groups where they are writable, else process trees.
+    Auto,
+    /// Control groups, below this one or below the daemon's own; without them the daemon does not start.
+    Cgroup(Option<PathBuf>),
+    /// Process trees.
+    Tree,
+}
+
+/// `[log]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// Its form.
+    pub format: LogFormat,
+    /// Which events are logged: a level, or directives as in `info,sitegate_fence=debug`; known to parse.
+    pub filter: String,
+}
+
+/// The form of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// Lines for people, on standard error.
+    #[default]
+    Text,
+    /// One JSON object a line, on standard error.
+    Json,
+    /// Structured, to journald's own socket.
+    Journald,
+}
+
+/// A resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resource {
+    /// Starts it.
+    pub start: Option<Hook>,
+    /// Stops it gracefully.
+    pub stop: Option<Hook>,
+    /// Makes certain that it no longer runs.
+    pub plan: Plan,
+}
+
+/// A program with its time limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hook {
+    /// Absolute path and arguments; at least the path.
+    pub command: Vec<String>,
+    /// How long it may take.
+    pub within: Duration,
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, each with line, cause and fix.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Self::from_source(&Source::read(path)?)
+    }
+
+    /// Checks a file that was read.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn from_source(source: &Source) -> Result<Self, ConfigError> {
+        raw::check(source, source.parse()?)
+    }
+
+    /// The longest that fencing `resource` takes if nothing else is fenced meanwhile; `None` if there is none of that name.
+    #[must_use]
+    pub fn fenced_within(&self, resource: &Name) -> Option<Duration> {
+        Some(self.resources.get(resource)?.plan.within(self.kill_within))
+    }
+
+    /// The longest that fencing any of `count` resources takes if all of them are fenced at once, whichever they are: what
+    /// acquire-after has to leave room for (design of the inequality: `docs/fencing.md`). Of all resources if `None`.
+    #[must_use]
+    pub fn all_fenced_within(&self, count: Option<usize>) -> Duration {
+        let count = count.unwrap_or(self.resources.len());
+        let turns = u32::try_from(count.div_ceil(self.concurrency.get())).unwrap_or(u32::MAX);
+        let longest = self.resources.values().map(|r| r.plan.levels_within(self.kill_within)).max();
+        self.kill_within + longest.unwrap_or_default().saturating_mul(turns)
+    }
+
+    /// The programs that could not be run as things stand on this machine, with the resource they are for.
+    #[must_use]
+    pub fn unusable_programs(&self) -> Vec<(Name, SpawnError)> {
+        let mut unusable = Vec::new();
+        for (name, resource) in &self.resources {
+            let hooks = resource.start.iter().chain(&resource.stop).map(|hook| &hook.command);
+            let levels = resource.plan.levels.iter().filter_map(|level| match &level.driver {
+                Driver::Command(command) => Some(command),
+                Driver::Reboot(_) | Driver::Removed => None,
+            });
+            let problems = hooks.chain(levels).filter_map(|command| inspect(Path::new(&command[0])).err());
+            unusable.extend(problems.map(|problem| (name.clone(), problem)));
+        }
+        unusable
+    }
+}

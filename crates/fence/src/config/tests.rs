@@ -1,0 +1,192 @@
+use super::*;
+use crate::plan::{Level, RebootMethod};
+
+fn load(text: &str) -> Result<Config, ConfigError> {
+    Config::from_source(&Source::new("fenced.toml", text))
+}
+
+fn db() -> Name {
+    Name::new("db").unwrap()
+}
+
+const EXAMPLE: &str = r#"
+[resource.db]
+start = { command = ["/etc/sitegate/db-start"], within = "60s" }
+stop = { command = ["/etc/sitegate/db-stop"], within = "5m" }
+fence = [
+  { driver = "command", command = ["/etc/sitegate/db-kill", "-9"], within = "8s" },
+  { driver = "reboot" },
+]
+"#;
+
+#[test]
+fn reads_the_example_of_the_design() {
+    let config = load(EXAMPLE).unwrap();
+    assert_eq!(config.socket, Path::new("/run/sitegate-fenced/fenced.sock"));
+    assert_eq!(config.containment, ContainmentChoice::Auto);
+    let db = &config.resources[&db()];
+    assert_eq!(db.stop.as_ref().unwrap().within, Duration::from_secs(300));
+    let command = ["/etc/sitegate/db-kill", "-9"].map(str::to_owned).to_vec();
+    assert_eq!(
+        db.plan.levels,
+        [
+            Level { driver: Driver::Command(command), within: Duration::from_secs(8) },
+            Level { driver: Driver::Reboot(RebootMethod::Syscall), within: DEFAULT_REBOOT_WITHIN },
+        ]
+    );
+}
+
+#[test]
+fn says_how_long_fencing_takes() {
+    let mut config = load(EXAMPLE).unwrap();
+    // A kill, then 8 s and 5 s, each with a kill after it.
+    assert_eq!(config.fenced_within(&db()), Some(Duration::from_millis(500 + 8500 + 5500)));
+    assert_eq!(config.all_fenced_within(None), Duration::from_millis(500 + 14_000));
+    config.concurrency = NonZeroUsize::new(2).unwrap();
+    assert_eq!(config.all_fenced_within(Some(5)), Duration::from_millis(500 + 3 * 14_000));
+}
+
+#[test]
+fn reads_every_key() {
+    let config = load(
+        r#"
+        state-dir = "/s"
+        runtime-dir = "/r"
+        socket = "/x/sock"
+        site = "paris"
+        concurrency = 3
+        kill-within = "100ms"
+        allow-uid = [990]
+        containment = "cgroup"
+        cgroup-parent = "/sys/fs/cgroup/sitegate"
+        [log]
+        format = "json"
+        filter = "debug"
+        [resource."a/x"]
+        fence = [{ driver = "command", command = ["/bin/true"], within = "1s" }]
+        last-level-may-fail = true
+        [resource.b]
+        fence = []
+        unfenced = true
+        [resource.c]
+        fence = [{ driver = "reboot", method = "sysrq", within = "2s" }]
+        "#,
+    )
+    .unwrap();
+    assert_eq!(config.socket, Path::new("/x/sock"));
+    assert_eq!(config.log, Log { format: LogFormat::Json, filter: "debug".to_owned() });
+    assert_eq!(config.site, Some(Name::new("paris").unwrap()));
+    assert_eq!((config.concurrency.get(), config.allow_uid), (3, vec![990]));
+    assert_eq!(config.kill_within, Duration::from_millis(100));
+    assert_eq!(config.containment, ContainmentChoice::Cgroup(Some("/sys/fs/cgroup/sitegate".into())));
+    assert!(config.resources[&Name::new("b").unwrap()].plan.levels.is_empty());
+    let reboot = &config.resources[&Name::new("c").unwrap()].plan.levels[0];
+    assert_eq!(reboot.driver, Driver::Reboot(RebootMethod::Sysrq));
+}
+
+#[test]
+fn shows_line_cause_and_fix() {
+    for (text, line, cause, hint) in [
+        ("", None, "no resource", "[resource.NAME]"),
+        (
+            "cgroup-parent = \"x\"\n[resource.db]\nfence = [{ driver = \"reboot\" }]",
+            Some(1),
+            "no absolute path",
+            "from /",
+        ),
+        (
+            "[log]\nfilter = \"=;=\"\n[resource.db]\nfence = [{ driver = \"reboot\" }]",
+            Some(2),
+            "not a log filter",
+            "debug",
+        ),
+        ("[resource.db]\nfence = []", Some(2), "an empty `fence`", "unfenced = true"),
+        (
+            "[resource.db]\nfence = [{ driver = \"reboot\" }]\nunfenced = true",
+            Some(3),
+            "`unfenced`",
+            "remove",
+        ),
+        (
+            "[resource.db]\nfence = [{ driver = \"command\", command = [\"/x\"], within = \"1s\" }]",
+            Some(2),
+            "can fail",
+            "last-level-may-fail = true",
+        ),
+        (
+            "[resource.db]\nfence = [{ driver = \"command\" }, { driver = \"reboot\" }]",
+            Some(2),
+            "needs `command`",
+            "within",
+        ),
+        ("[resource.db]\nfence = [{ driver = \"ipmi\" }]", Some(2), "unknown value `ipmi`", "command"),
+        (
+            "[resource.db]\nfense = []\nfence = [{ driver = \"reboot\" }]",
+            Some(2),
+            "unknown key `fense`",
+            "fence",
+        ),
+        ("[resource.\"a b\"]\nfence = [{ driver = \"reboot\" }]", Some(1), "no resource name", ""),
+        (
+            "[resource.db]\nfence = [{ driver = \"reboot\" }]\nstart = { command = [\"start\"], within = \"8 sec\" }",
+            Some(3),
+            "is not a unit of time",
+            "8s",
+        ),
+        (
+            "[resource.db]\nfence = [{ driver = \"reboot\" }]\nstart = { command = [\"start\"], within = \"0s\" }",
+            Some(3),
+            "no absolute path",
+            "no shell",
+        ),
+        (
+            "[resource.db]\nfence = [{ driver = \"reboot\" }]\nstop = { command = [], within = \"1s\" }",
+            Some(3),
+            "an empty command",
+            "[\"/path",
+        ),
+        (
+            "containment = \"tree\"\ncgroup-parent = \"/x\"\n[resource.db]\nfence = [{ driver = \"reboot\" }]",
+            Some(2),
+            "without control groups",
+            "remove it",
+        ),
+    ] {
+        let error = load(text).unwrap_err();
+        let diagnostics = error.diagnostics();
+        let found = diagnostics.iter().any(|d| {
+            d.line_column().map(|(line, _)| line) == line
+                && d.cause().contains(cause)
+                && d.advice().unwrap_or_default().contains(hint)
+        });
+        assert!(found, "{text}\n\n{error}");
+    }
+}
+
+#[test]
+fn names_programs_that_cannot_be_run() {
+    let unusable = load(EXAMPLE).unwrap().unusable_programs();
+    assert_eq!(unusable.len(), 3);
+    assert!(unusable[0].1.to_string().contains("/etc/sitegate/db-start does not exist"));
+}
+
+#[test]
+fn paths_are_relative_to_the_file() {
+    let text = "state-dir = \"s\"\nruntime-dir = \"r\"\n[resource.db]\nfence = []\nunfenced = true\n";
+    let config = Config::from_source(&Source::new("/etc/x/fenced.toml", text)).unwrap();
+    assert_eq!(config.state_dir, Path::new("/etc/x/s"));
+    assert_eq!(config.socket, Path::new("/etc/x/r/fenced.sock"));
+    let long = format!("socket = \"{}\"\n{text}", "x".repeat(101));
+    let error = Config::from_source(&Source::new("/etc/x/fenced.toml", long)).unwrap_err().to_string();
+    assert!(error.contains("fenced.toml:1:10") && error.contains("is 108 bytes long"), "{error}");
+}
+
+#[test]
+fn the_shipped_example_is_valid() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conf/fenced.toml");
+    let config = Config::load(&path).unwrap();
+    assert!(config.resources[&db()].plan.certain());
+    assert_eq!(config.state_dir, Path::new(DEFAULT_STATE_DIR));
+    // The figures of docs/fencing.md.
+    assert_eq!(config.fenced_within(&db()), Some(Duration::from_millis(14_500)));
+}

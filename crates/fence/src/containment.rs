@@ -1,0 +1,265 @@
+//! Where programs run so that all they started can be found and killed (design.md §5.2): a control group per run where
+//! possible, else a process tree; a mark in the environment in both cases, as a net below.
+//!
+//! Groups and marks are nested: `<state directory>/<resource>/<role>`. A fence kills all of a resource, programs of an earlier
+//! daemon included; a run that overran is killed alone.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use sitegate_fence_client::wire::Name;
+use sitegate_host::cgroup::Cgroup;
+use sitegate_host::durable::{self, DurableError};
+use sitegate_host::spawn::{Running, SpawnError};
+use sitegate_host::sweep::{MARK_VARIABLE, NotSwept, Sweeper, Swept, Target};
+use tokio::net::unix::pipe;
+
+use crate::config::ContainmentChoice;
+use crate::keeper::{self, Errand};
+use crate::store::with_causes;
+
+/// The daemon's own program, to be run as a keeper; also when its file has been replaced by an upgrade.
+const OWN_PROGRAM: &str = "/proc/self/exe";
+/// The file that holds what tells this daemon's processes from another's; in the state directory, and in the runtime
+/// directory too, so that what runs is found again even if the state is lost.
+const ID_FILE: &str = "containment-id";
+/// The file in the runtime directory that lists below which groups earlier daemons of this boot have put things.
+const PARENTS_FILE: &str = "cgroup-parents";
+
+/// Runs programs under keepers and kills them.
+#[derive(Clone, Debug)]
+pub struct Containment {
+    id: String,
+    /// Where new groups are made; `None` without control groups.
+    parent: Option<Cgroup>,
+    /// All places where groups may be, `parent` and those of earlier daemons.
+    parents: Vec<Cgroup>,
+    sweeper: Sweeper,
+}
+
+/// Why nothing can be contained.
+#[derive(Debug, thiserror::Error)]
+pub enum ContainmentError {
+    /// Control groups were asked for but cannot be used.
+    #[error("cannot use control groups below {}: {why}; delegate the group to this daemon (Delegate=yes) or set containment = \"tree\"", parent.display())]
+    Cgroup {
+        /// Where.
+        parent: PathBuf,
+        /// Why not.
+        why: String,
+    },
+    /// Control groups were asked for and there are none.
+    #[error("no control groups of version 2 are mounted: mount them or set containment = \"tree\"")]
+    NoCgroups,
+    /// A file could not be read or written.
+    #[error(transparent)]
+    File(#[from] DurableError),
+    /// The thread that kills could not be started.
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
+}
+
+/// A program under its keeper.
+#[derive(Debug)]
+pub struct Contained {
+    /// The keeper.
+    pub keeper: Running,
+    /// Where it reports.
+    pub report: pipe::Receiver,
+    /// What the program writes.
+    pub output: pipe::Receiver,
+}
+
+impl Containment {
+    /// Finds out what can be used here.
+    ///
+    /// # Errors
+    /// [`ContainmentError`].
+    pub fn set_up(
+        choice: &ContainmentChoice,
+        state_dir: &Path,
+        runtime_dir: &Path,
+    ) -> Result<Self, ContainmentError> {
+        let id = own_id(&state_dir.join(ID_FILE), &runtime_dir.join(ID_FILE))?;
+        let parent = match choice {
+            ContainmentChoice::Tree => None,
+            ContainmentChoice::Auto => Cgroup::own().filter(|own| match own.usable() {
+                Ok(()) => true,
+                Err(why) => {
+                    tracing::info!("no control groups here, using process trees: {why}");
+                    false
+                }
+            }),
+            ContainmentChoice::Cgroup(below) => {
+                let below = below.as_ref().map(Cgroup::at).or_else(Cgroup::own);
+                let below = below.ok_or(ContainmentError::NoCgroups)?;
+                let parent = below.path().to_path_buf();
+                below.usable().map_err(|why| ContainmentError::Cgroup { parent, why })?;
+                Some(below)
+            }
+        };
+        let parent = parent.map(|below| below.child(&format!("sitegate-{id}")));
+        let parents = remember_parent(&runtime_dir.join(PARENTS_FILE), parent.as_ref())?;
+        Ok(Self { id, parent, parents, sweeper: Sweeper::start().map_err(ContainmentError::Thread)? })
+    }
+
+    /// `cgroup` or `tree`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        if self.parent.is_some() { "cgroup" } else { "tree" }
+    }
+
+    /// Runs an errand under a keeper, in the role `role` of its resource.
+    ///
+    /// # Errors
+    /// If the keeper cannot be started; what happens to the program, the keeper reports.
+    pub fn run(
+        &self,
+        mut errand: Errand,
+        role: &str,
+        mut env: std::collections::BTreeMap<String, String>,
+    ) -> Result<Contained, SpawnError> {
+        let machine = |source| SpawnError::Machine { program: OWN_PROGRAM.into(), source };
+        if let Some(parent) = &self.parent {
+            let group = parent.child(&errand.resource.file_name()).child(role);
+            group.create().map_err(machine)?;
+            errand.cgroup = Some(group.path().to_path_buf());
+        }
+        env.insert(MARK_VARIABLE.to_owned(), self.mark(&errand.resource, Some(role)));
+        let (report, stdout) = io::pipe().map_err(machine)?;
+        let (output, stderr) = io::pipe().map_err(machine)?;
+        let report = pipe::Receiver::from_owned_fd(report.into()).map_err(machine)?;
+        let output = pipe::Receiver::from_owned_fd(output.into()).map_err(machine)?;
+        let mut argv = vec!["sitegate-fenced".into(), keeper::SUBCOMMAND.into()];
+        argv.extend(errand.arguments());
+        let (stdout, stderr) = (Stdio::from(stdout), Stdio::from(stderr));
+        let keeper = Running::spawn(Path::new(OWN_PROGRAM), &argv, env, stdout, stderr)?;
+        Ok(Contained { keeper, report, output })
+    }
+
+    /// Kills all that was run for a resource, in one role or in all, and waits until nothing is left.
+    ///
+    /// # Errors
+    /// [`NotSwept`] with what is left after `within`.
+    pub async fn kill(
+        &self,
+        resource: &Name,
+        role: Option<&str>,
+        within: Duration,
+    ) -> Result<Swept, NotSwept> {
+        let group = |parent: &Cgroup| {
+            let all = parent.child(&resource.file_name());
+            role.map_or(all.clone(), |role| all.child(role))
+        };
+        let cgroups = self.parents.iter().map(group).collect();
+        self.sweeper.kill(Target { mark: self.mark(resource, role), cgroups }, within).await
+    }
+
+    /// Removes the control groups that are empty.
+    pub fn tidy(&self) {
+        self.parents.iter().for_each(Cgroup::remove);
+    }
+
+    fn mark(&self, resource: &Name, role: Option<&str>) -> String {
+        let (id, resource) = (&self.id, resource.file_name());
+        role.map_or_else(|| format!("{id}/{resource}"), |role| format!("{id}/{resource}/{role}"))
+    }
+}
+
+/// The id of this state directory, made up once.
+fn own_id(durable_file: &Path, runtime_file: &Path) -> Result<String, DurableError> {
+    // This boot's id wins: what runs now bears it. Then it does not matter what is kept, nor whether it can be.
+    if let Some(id) = read_id(runtime_file)? {
+        if !matches!(read_id(durable_file), Ok(Some(kept)) if kept == id)
+            && let Err(error) = durable::write(durable_file, id.as_bytes())
+        {
+            tracing::warn!("cannot keep the containment's id: {}", with_causes(&error));
+        }
+        return Ok(id);
+    }
+    let id = match read_id(durable_file)? {
+        Some(id) => id,
+        None => new_id()?,
+    };
+    durable::write(durable_file, id.as_bytes())?;
+    durable::replace(runtime_file, id.as_bytes())?;
+    Ok(id)
+}
+
+fn read_id(file: &Path) -> Result<Option<String>, DurableError> {
+    let text = durable::read(file)?.and_then(|bytes| String::from_utf8(bytes).ok());
+    Ok(text.map(|id| id.trim().to_owned()).filter(|id| is_id(id)))
+}
+
+fn new_id() -> Result<String, DurableError> {
+    let random = Path::new("/proc/sys/kernel/random/uuid");
+    let id = fs::read_to_string(random).map_err(DurableError::on("read", random))?;
+    Ok(id.trim().to_owned())
+}
+
+fn is_id(text: &str) -> bool {
+    text.len() == 36 && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')
+}
+
+/// Adds `parent` to the places where groups may be, and gives all of them.
+fn remember_parent(file: &Path, parent: Option<&Cgroup>) -> Result<Vec<Cgroup>, DurableError> {
+    let known = durable::read(file)?.unwrap_or_default();
+    let known = String::from_utf8_lossy(&known).into_owned();
+    let mut parents: Vec<Cgroup> = known.lines().filter(|l| !l.is_empty()).map(Cgroup::at).collect();
+    if let Some(parent) = parent
+        && !parents.contains(parent)
+    {
+        parents.push(parent.clone());
+        let text: String = parents.iter().map(|p| format!("{}\n", p.path().display())).collect();
+        durable::replace(file, text.as_bytes())?;
+    }
+    Ok(parents)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::slice;
+
+    use super::*;
+
+    #[test]
+    fn an_id_is_made_once_and_outlives_the_loss_of_either_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let (kept, published) = (dir.path().join("state"), dir.path().join("run"));
+        let id = own_id(&kept, &published).unwrap();
+        for lost in [&kept, &published] {
+            assert_eq!(own_id(&kept, &published).unwrap(), id);
+            fs::remove_file(lost).unwrap();
+            assert_eq!(own_id(&kept, &published).unwrap(), id);
+            assert_eq!(read_id(lost).unwrap(), Some(id.clone()));
+        }
+        fs::write(&kept, "../x").unwrap();
+        fs::write(&published, "../x").unwrap();
+        assert!(is_id(&own_id(&kept, &published).unwrap()));
+    }
+
+    #[test]
+    fn earlier_places_are_not_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join(PARENTS_FILE);
+        let (a, b) = (Cgroup::at("/a"), Cgroup::at("/b"));
+        assert_eq!(remember_parent(&file, None).unwrap(), []);
+        assert_eq!(remember_parent(&file, Some(&a)).unwrap(), slice::from_ref(&a));
+        assert_eq!(remember_parent(&file, Some(&a)).unwrap(), slice::from_ref(&a));
+        assert_eq!(remember_parent(&file, Some(&b)).unwrap(), [a.clone(), b.clone()]);
+        assert_eq!(remember_parent(&file, None).unwrap(), [a, b]);
+    }
+
+    #[test]
+    fn control_groups_that_were_asked_for_must_be_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let choice = ContainmentChoice::Cgroup(Some(dir.path().join("none")));
+        let error = Containment::set_up(&choice, dir.path(), dir.path()).unwrap_err().to_string();
+        assert!(error.contains("Delegate=yes"), "{error}");
+        let tree = Containment::set_up(&ContainmentChoice::Tree, dir.path(), dir.path()).unwrap();
+        assert_eq!(tree.name(), "tree");
+    }
+}

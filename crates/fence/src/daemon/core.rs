@@ -1,0 +1,294 @@
+//! The task that owns the deadman.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use sitegate_fence_client::request::{Reply, event_line, reply_line};
+use sitegate_fence_client::wire::{Name, Notice, Proof, Receipt, Refusal};
+use tokio::sync::mpsc::{self, UnboundedSender};
+use tokio::sync::{Semaphore, oneshot};
+use tracing::{error, info, warn};
+
+use super::history::{History, is_news};
+use super::pending::{Asker, Awaited, Pending};
+use super::session::{ClientId, FromClient};
+use crate::config::Config;
+use crate::deadman::{Deadman, Leases, Order, RunId};
+use crate::leases;
+use crate::programs::{Programs, Role};
+use crate::store::{Outcome, Store, with_causes};
+
+/// How many `start` and `stop` programs run at once; more would only get in each other's way. Plans have their own bound.
+const PROGRAMS_AT_ONCE: usize = 64;
+
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) config: Config,
+    pub(super) deadman: Deadman,
+    pub(super) programs: Programs,
+    pub(super) boot_id: String,
+    pub(super) site: Option<Name>,
+    pub(super) history: History,
+    pub(super) pending: Pending,
+    pub(super) clients: BTreeMap<ClientId, Connected>,
+    /// Replies that may be given once the leases of this turn are published.
+    pub(super) unsaid: Vec<(Asker, Reply)>,
+    /// Why the newest leases are not in the file, if they are not.
+    pub(super) unpublished: Option<String>,
+    /// Why nothing can be written any more, if so.
+    pub(super) store_failed: Option<String>,
+    pub(super) cancels: HashMap<RunId, oneshot::Sender<()>>,
+    pub(super) done: UnboundedSender<Done>,
+    pub(super) room: Arc<Semaphore>,
+}
+
+/// The end of something that was ordered.
+#[derive(Debug)]
+pub(super) struct Done {
+    pub(super) resource: Name,
+    pub(super) run: RunId,
+    pub(super) what: Ended,
+}
+
+#[derive(Debug)]
+pub(super) enum Ended {
+    Kill(Result<Proof, String>),
+    Level(Result<Proof, String>),
+    Start(Result<(), String>),
+    Stop(Result<(), String>),
+}
+
+#[derive(Debug)]
+pub(super) struct Connected {
+    lines: mpsc::Sender<String>,
+    pub(super) watches: bool,
+    finished: bool,
+}
+
+impl Core {
+    pub(super) fn new(
+        config: Config,
+        deadman: Deadman,
+        programs: Programs,
+        boot_id: String,
+        site: Option<Name>,
+        receipts: impl IntoIterator<Item = Receipt>,
+        done: UnboundedSender<Done>,
+    ) -> Self {
+        Self {
+            config,
+            deadman,
+            programs,
+            boot_id,
+            site,
+            history: History::new(receipts),
+            pending: Pending::default(),
+            clients: BTreeMap::new(),
+            unsaid: Vec::new(),
+            unpublished: None,
+            store_failed: None,
+            cancels: HashMap::new(),
+            done,
+            room: Arc::new(Semaphore::new(PROGRAMS_AT_ONCE)),
+        }
+    }
+
+    /// When [`tick`](Self::tick) is due, on each clock.
+    pub(super) fn next_timeout(&self) -> Option<(u64, u64)> {
+        self.deadman.next_timeout().map(|due| (due.boot_ns, due.raw_ns))
+    }
+
+    pub(super) fn tick(&mut self) {
+        self.deadman.tick(leases::now());
+    }
+
+    pub(super) fn client(&mut self, message: FromClient) {
+        match message {
+            FromClient::Connected { client, lines } => {
+                self.clients.insert(client, Connected { lines, watches: false, finished: false });
+            }
+            FromClient::Request { client, id, request } => self.request(Asker { client, id }, request),
+            FromClient::Finished { client } => {
+                if let Some(connected) = self.clients.get_mut(&client) {
+                    connected.finished = true;
+                }
+                self.let_go(client);
+            }
+            FromClient::Gone { client } => {
+                self.clients.remove(&client);
+                self.pending.forget(client);
+            }
+        }
+    }
+
+    pub(super) fn done(&mut self, Done { resource, run, what }: Done) {
+        self.cancels.remove(&run);
+        let now = leases::now();
+        match what {
+            Ended::Kill(result) => self.deadman.kill_done(now, &resource, run, result),
+            Ended::Level(result) => self.deadman.level_done(now, &resource, run, result),
+            Ended::Start(result) => self.deadman.start_done(now, &resource, run, result.err()),
+            Ended::Stop(result) => self.deadman.stop_done(now, &resource, run, result.err()),
+        }
+    }
+
+    pub(super) fn written(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Saved(saved) => {
+                let now = leases::now();
+                saved.into_iter().for_each(|saved| self.deadman.saved(now, saved));
+            }
+            Outcome::Failed { why, unsaved } => {
+                if self.store_failed.is_none() {
+                    error!(
+                        "THE STATE CANNOT BE WRITTEN: nothing can be armed, and no receipt given, until the disk is repaired and sitegate-fenced restarted: {why}"
+                    );
+                }
+                unsaved.iter().for_each(|unsaved| self.deadman.not_saved(unsaved));
+                let refused = Reply::refused(Refusal::StoreFailed { why: why.clone() });
+                let mut replies = self.pending.fail_all(Awaited::Arm, &refused);
+                replies.extend(self.pending.fail_all(Awaited::Fence, &no_receipt(&why)));
+                self.store_failed = Some(why);
+                replies.into_iter().for_each(|(asker, reply)| self.reply(asker, &reply));
+            }
+        }
+    }
+
+    /// Carries out all that the deadman asks for, in its order.
+    pub(super) fn carry_out(&mut self, store: &Store) {
+        loop {
+            let step = self.deadman.take();
+            if step.is_empty() {
+                break;
+            }
+            let mut changed = false;
+            let (path, boot_id) = (&self.programs.leases, &self.boot_id);
+            let (acts, published) = step.publish(|leases| {
+                changed = true;
+                leases::publish(path, boot_id, leases)
+            });
+            if changed {
+                self.published(published.map_err(|error| with_causes(&error)));
+            }
+            store.write(acts.saves);
+            acts.orders.into_iter().for_each(|order| self.order(order));
+            acts.notices.into_iter().for_each(|notice| self.notice(&notice));
+        }
+        for (asker, reply) in std::mem::take(&mut self.unsaid) {
+            self.reply(asker, &reply);
+        }
+    }
+
+    /// Takes note of whether the newest leases are in the file. If not, whoever relies on them is told.
+    fn published(&mut self, result: Result<(), String>) {
+        let Err(why) = result else {
+            self.unpublished = None;
+            return;
+        };
+        error!("cannot publish the leases: nothing can be armed or extended: {why}");
+        let failed = Reply::Error { why: format!("the leases cannot be published: {why}") };
+        self.unsaid.iter_mut().filter(|(_, r)| matches!(r, Reply::Extended { .. })).for_each(|(_, reply)| {
+            *reply = failed.clone();
+        });
+        for resource in self.deadman.leases().into_keys() {
+            let replies = self.pending.fail(&resource, Awaited::Arm, &failed);
+            self.unsaid.extend(replies);
+        }
+        self.unpublished = Some(why);
+    }
+
+    /// Makes sure that the file holds no lease that was withdrawn.
+    pub(super) fn withdrawn(&mut self) -> Result<(), String> {
+        let Some(why) = self.unpublished.clone() else { return Ok(()) };
+        let leases: Leases = self.deadman.leases();
+        if leases::publish(&self.programs.leases, &self.boot_id, &leases).is_ok() {
+            self.unpublished = None;
+            return Ok(());
+        }
+        // Then nothing may be started at all, until the leases can be published again.
+        leases::withdraw_all(&self.programs.leases)
+            .map_err(|error| format!("the lease cannot be withdrawn: {why}; {}", with_causes(&error)))
+    }
+
+    fn notice(&mut self, notice: &Notice) {
+        for (asker, reply) in self.pending.settle(notice) {
+            self.reply(asker, &reply);
+        }
+        if !is_news(notice) {
+            return;
+        }
+        self.history.note(notice);
+        let Ok(line) = event_line(notice) else { return };
+        let watching: Vec<ClientId> =
+            self.clients.iter().filter(|(_, c)| c.watches).map(|(client, _)| *client).collect();
+        watching.into_iter().for_each(|client| self.send(client, line.clone()));
+    }
+
+    pub(super) fn reply(&mut self, asker: Asker, reply: &Reply) {
+        if let Ok(line) = reply_line(asker.id, reply) {
+            self.send(asker.client, line);
+        }
+        self.let_go(asker.client);
+    }
+
+    fn send(&mut self, client: ClientId, line: String) {
+        let Some(connected) = self.clients.get(&client) else { return };
+        if connected.lines.try_send(line).is_err() {
+            warn!(?client, "disconnected: it does not read what it is told");
+            self.clients.remove(&client);
+            self.pending.forget(client);
+        }
+    }
+
+    /// A client that asks no more is let go once nothing is left to tell it.
+    fn let_go(&mut self, client: ClientId) {
+        let finished = self.clients.get(&client).is_some_and(|c| c.finished);
+        let unsaid = self.unsaid.iter().any(|(asker, _)| asker.client == client);
+        if finished && !unsaid && !self.pending.waits(client) {
+            self.clients.remove(&client);
+        }
+    }
+
+    pub(super) fn order(&mut self, order: Order) {
+        match order {
+            Order::Kill { run, resource, within_ns } => self.order_kill(run, resource, within_ns),
+            Order::Level { run, resource, token, reason, level } => {
+                self.order_level(run, resource, token, reason, level);
+            }
+            Order::Start { run, resource, token, deadline } => {
+                self.order_hook(Role::Start, run, resource, token, deadline);
+            }
+            Order::Stop { run, resource, token, deadline } => {
+                self.order_hook(Role::Stop, run, resource, token, deadline);
+            }
+            Order::Cancel { run } => {
+                // Dropping the sender tells as well; a run that has ended does not care.
+                let _ = self.cancels.remove(&run).map(|cancel| cancel.send(()));
+            }
+        }
+    }
+
+    /// Tells the log what stays behind, and until when it does.
+    pub(super) fn say_goodbye(&self) {
+        self.programs.containment.tidy();
+        let now = leases::now();
+        let armed = self.deadman.leases();
+        let first = armed.values().map(|lease| lease.deadline.remaining_ns(now)).min();
+        match first {
+            Some(ns) => warn!(
+                "ending; {} resources stay armed and what was started stays running; to be fenced in time, sitegate-fenced must be back within {} ms",
+                armed.len(),
+                ns / 1_000_000
+            ),
+            None => info!("ending; nothing is armed"),
+        }
+    }
+}
+
+/// What an order to fence is answered while no receipt can be given.
+pub(super) fn no_receipt(why: &str) -> Reply {
+    let why = format!(
+        "the resource is being fenced, but no receipt can be given: the state cannot be written: {why}"
+    );
+    Reply::Error { why }
+}

@@ -1,0 +1,139 @@
+//! Carrying out the deadman's orders: each in a task of its own, each answered by its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sitegate_fence_client::wire::{Deadline, Name, Proof, Reason, Token};
+use sitegate_host::clock::unix_ms;
+use sitegate_host::sweep::Swept;
+use tokio::sync::oneshot;
+use tracing::error;
+
+use super::core::{Core, Done, Ended};
+use super::setup::for_sweeper;
+use crate::config::Hook;
+use crate::deadman::RunId;
+use crate::leases;
+use crate::plan::{Driver, Level};
+use crate::programs::{Role, Run, Told, limit_from};
+use crate::reboot::restart_machine;
+
+impl Core {
+    pub(super) fn order_kill(&mut self, run: RunId, resource: Name, within_ns: u64) {
+        let withdrawn = self.withdrawn();
+        let within = for_sweeper(Duration::from_nanos(within_ns));
+        let (containment, done) = (self.programs.containment.clone(), self.done.clone());
+        tokio::spawn(async move {
+            let killed = containment.kill(&resource, None, within).await;
+            let result = match (withdrawn, killed) {
+                (Ok(()), Ok(swept)) => Ok(proof(killed_text(swept))),
+                (Err(why), _) => Err(why),
+                (Ok(()), Err(left)) => Err(left.to_string()),
+            };
+            tell(&done, Done { resource, run, what: Ended::Kill(result) });
+        });
+    }
+
+    pub(super) fn order_level(
+        &mut self,
+        run: RunId,
+        resource: Name,
+        token: Token,
+        reason: Reason,
+        level: usize,
+    ) {
+        let Level { driver, within } = self.config.resources[&resource].plan.levels[level].clone();
+        let done = self.done.clone();
+        match driver {
+            Driver::Command(command) => {
+                let deadline = limit_from(leases::now(), within);
+                let told = Told { site: self.site.clone(), reason, deadline };
+                let role = Role::Level(run.0);
+                let what = command[0].clone();
+                let program = Run { resource, token, role, command, within, told };
+                let programs = self.programs.clone();
+                let cancel = self.cancel(run);
+                tokio::spawn(async move {
+                    let result =
+                        programs.run(&program, cancel).await.map(|()| proof(format!("{what} exited with 0")));
+                    tell(&done, Done { resource: program.resource, run, what: Ended::Level(result) });
+                });
+            }
+            Driver::Reboot(method) => {
+                error!(ticket = %resource, token, %reason, "RESTARTING THE MACHINE, as the fence plan says");
+                tokio::task::spawn_blocking(move || {
+                    let why = restart_machine(method);
+                    tell(&done, Done { resource, run, what: Ended::Level(Err(why)) });
+                });
+            }
+            Driver::Removed => {
+                let why =
+                    "it is no longer in fenced.toml: put it back and restart sitegate-fenced".to_owned();
+                tell(&done, Done { resource, run, what: Ended::Level(Err(why)) });
+            }
+        }
+    }
+
+    /// `start` or `stop`, as `role` says.
+    pub(super) fn order_hook(
+        &mut self,
+        role: Role,
+        run: RunId,
+        resource: Name,
+        token: Token,
+        deadline: Deadline,
+    ) {
+        let done = self.done.clone();
+        let configured = &self.config.resources[&resource];
+        let (hook, reason) = match role {
+            Role::Start => (configured.start.clone(), "start"),
+            Role::Stop | Role::Level(_) => (configured.stop.clone(), "stop"),
+        };
+        let end = move |result| match role {
+            Role::Start => Ended::Start(result),
+            Role::Stop | Role::Level(_) => Ended::Stop(result),
+        };
+        let Some(Hook { command, within }) = hook else {
+            return tell(&done, Done { resource, run, what: end(Ok(())) });
+        };
+        let reason = Reason::new(reason).expect("a word is a reason");
+        let told = Told { site: self.site.clone(), reason, deadline };
+        let program = Run { resource, token, role, command, within, told };
+        let (programs, room) = (self.programs.clone(), Arc::clone(&self.room));
+        let mut cancel = self.cancel(run);
+        tokio::spawn(async move {
+            let result = tokio::select! {
+                place = room.acquire_owned() => {
+                    let result = programs.run(&program, cancel).await;
+                    drop(place);
+                    result
+                }
+                _ = &mut cancel => Err("was given up before its turn".to_owned()),
+            };
+            tell(&done, Done { resource: program.resource, run, what: end(result) });
+        });
+    }
+
+    fn cancel(&mut self, run: RunId) -> oneshot::Receiver<()> {
+        let (cancel, cancelled) = oneshot::channel();
+        self.cancels.insert(run, cancel);
+        cancelled
+    }
+}
+
+fn killed_text(Swept { processes }: Swept) -> String {
+    match processes {
+        0 => "no process is left of what was started".to_owned(),
+        1 => "1 process was killed, and none is left".to_owned(),
+        n => format!("{n} processes were killed, and none is left"),
+    }
+}
+
+fn proof(what: String) -> Proof {
+    Proof { what, unix_ms: unix_ms() }
+}
+
+fn tell(done: &tokio::sync::mpsc::UnboundedSender<Done>, end: Done) {
+    // The other end goes only when the daemon ends.
+    let _ = done.send(end);
+}

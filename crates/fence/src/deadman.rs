@@ -1,0 +1,194 @@
+//! The deadman: fences a resource at its deadline unless it is extended, whatever became of whoever armed it.
+//!
+//! A state machine without I/O, clock or randomness; the same code runs under `sitegate-fenced` and in the simulator.
+//!
+//! # Contract
+//!
+//! 1. Every method that takes `now` may change the state; [`Deadman::take`] is to be called after it (or after several
+//!    of one turn) and its [`Step`] carried out before the next turn: publish the leases, then write the saves in order,
+//!    begin the orders, tell the notices.
+//! 2. A request that is refused comes back as [`Refusal`] at once. One that is not will be answered by a [`Notice`], in
+//!    this step or a later one; nothing else may be told to a client as done.
+//! 3. [`Save`]s are written strictly in the order in which they came out; [`Saved`] (or [`Unsaved`]) goes back.
+//! 4. Every [`Order`] but `Cancel` is answered by `…_done` with its run. Late answers do no harm.
+//! 5. [`Deadman::tick`] is called when [`Deadman::next_timeout`] has passed on either clock. Early calls do no harm.
+//! 6. `now` never goes back on either clock.
+
+mod fence;
+mod recover;
+mod requests;
+mod step;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use sitegate_fence_client::wire::{
+    Activity, Deadline, Incarnation, Instant, Name, Notice, Receipt, Refusal, Token,
+};
+
+use fence::Fence;
+pub use step::{Acts, Lease, Leases, Order, Record, RunId, Save, Saved, Step, Unsaved};
+pub use view::{FenceView, Phase, State, View};
+
+/// How long the plan of a resource whose levels have all failed rests before it starts over, ns. Long enough not to
+/// keep a sick machine busy with nothing else, short enough that a repaired one fences within seconds.
+pub const RETRY_PAUSE_NS: u64 = 2_000_000_000;
+
+/// All the deadman needs to know of a resource's plan. Times in ns.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Schedule {
+    /// How long killing the resource's processes may take, each time.
+    pub kill_within_ns: u64,
+    /// The limits of the plan's levels, in their order; empty if killing is all there is to do.
+    pub level_within_ns: Vec<u64>,
+}
+
+/// The deadman of one site: all its resources. The contract is at the head of this module.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Deadman {
+    resources: BTreeMap<Name, Resource>,
+    plans: Plans,
+    next_run: u64,
+    next_save: u64,
+    leases_changed: bool,
+    acts: Acts,
+}
+
+/// Which plans run their levels now, and which wait for their turn, longest waiting first.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Plans {
+    at_once: usize,
+    running: BTreeSet<Name>,
+    waiting: VecDeque<Name>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Resource {
+    schedule: Schedule,
+    tenure: Tenure,
+    receipt: Option<Receipt>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Tenure {
+    Unarmed,
+    /// The arming is on its way to the disk; nothing may be started yet.
+    Arming {
+        save: u64,
+        token: Token,
+        incarnation: Incarnation,
+        deadline: Deadline,
+    },
+    Armed(Armed),
+    Fencing(Fence),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Armed {
+    token: Token,
+    incarnation: Incarnation,
+    deadline: Deadline,
+    run: Option<RunId>,
+    activity: Activity,
+}
+
+impl Deadman {
+    /// Lets time pass: fences what has reached its deadline, gives up on what overran its limit.
+    pub fn tick(&mut self, now: Instant) {
+        let names: Vec<Name> = self.resources.keys().cloned().collect();
+        for name in names {
+            self.expire(now, &name);
+            self.overrun(now, &name);
+        }
+    }
+
+    /// When [`tick`](Self::tick) is due next: the earliest on each clock. `None` if nothing is armed or fenced.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Deadline> {
+        let due = self.resources.values().filter_map(|r| match &r.tenure {
+            Tenure::Unarmed => None,
+            Tenure::Arming { deadline, .. } | Tenure::Armed(Armed { deadline, .. }) => Some(*deadline),
+            Tenure::Fencing(fence) => fence.due(),
+        });
+        due.reduce(Deadline::earliest)
+    }
+
+    /// Whether a program of this tenure may be executed now. The shell asks the same of the published leases, in the
+    /// process that is about to exec.
+    #[must_use]
+    pub fn may_exec(&self, now: Instant, resource: &Name, token: Token) -> bool {
+        self.resources.get(resource).is_some_and(|r| match &r.tenure {
+            Tenure::Armed(armed) => armed.token == token && !armed.deadline.passed(now),
+            Tenure::Unarmed | Tenure::Arming { .. } | Tenure::Fencing(_) => false,
+        })
+    }
+
+    /// The turn's step. Empty if nothing is to be done.
+    pub fn take(&mut self) -> Step {
+        let leases = std::mem::take(&mut self.leases_changed).then(|| self.leases());
+        Step { leases, acts: std::mem::take(&mut self.acts) }
+    }
+
+    /// The leases of everything that is armed.
+    #[must_use]
+    pub fn leases(&self) -> Leases {
+        let armed = self.resources.iter().filter_map(|(name, r)| match &r.tenure {
+            Tenure::Armed(a) => {
+                let Armed { token, incarnation, deadline, activity, run: _ } = a.clone();
+                Some((name.clone(), Lease { token, incarnation, deadline, activity }))
+            }
+            Tenure::Unarmed | Tenure::Arming { .. } | Tenure::Fencing(_) => None,
+        });
+        armed.collect()
+    }
+
+    /// A record is durable: what waited for it goes on.
+    pub fn saved(&mut self, now: Instant, saved: Saved) {
+        let Saved { seq, resource: name } = saved;
+        self.expire(now, &name);
+        let Some(resource) = self.resources.get_mut(&name) else { return };
+        match &resource.tenure {
+            Tenure::Arming { save, token, incarnation, deadline } if *save == seq => {
+                let (token, incarnation, deadline) = (*token, *incarnation, *deadline);
+                resource.tenure = Tenure::Armed(Armed {
+                    token,
+                    incarnation,
+                    deadline,
+                    run: None,
+                    activity: Activity::Idle,
+                });
+                self.leases_changed = true;
+                self.acts.notices.push(Notice::Armed { resource: name, token, deadline });
+            }
+            Tenure::Fencing(_) => self.receipt_saved(now, &name, seq),
+            Tenure::Unarmed | Tenure::Arming { .. } | Tenure::Armed(_) => {}
+        }
+    }
+
+    /// A record could not be made durable, which is final: an arming that waited for it has not happened. (The disk
+    /// may still hold it; then the next start fences it.) A receipt that waited for it is never given.
+    pub fn not_saved(&mut self, unsaved: &Unsaved) {
+        let Some(resource) = self.resources.get_mut(&unsaved.resource) else { return };
+        if matches!(resource.tenure, Tenure::Arming { save, .. } if save == unsaved.seq) {
+            resource.tenure = Tenure::Unarmed;
+        }
+    }
+
+    fn resource(&mut self, name: &Name) -> Result<&mut Resource, Refusal> {
+        self.resources.get_mut(name).ok_or(Refusal::UnknownResource)
+    }
+
+    fn new_run(&mut self) -> RunId {
+        self.next_run += 1;
+        RunId(self.next_run)
+    }
+
+    /// Asks for the record of `name` to be saved, and returns what names that save.
+    fn save(&mut self, name: &Name, record: Record) -> u64 {
+        self.next_save += 1;
+        self.acts.saves.push(Save { seq: self.next_save, resource: name.clone(), record });
+        self.next_save
+    }
+}

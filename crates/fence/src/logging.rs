@@ -1,0 +1,165 @@
+//! The log, written by a thread of its own: a log that hangs (with its disk, or its pipe) must not hang fencing.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry, fmt};
+
+use crate::config::{Log, LogFormat};
+
+/// How many lines may wait to be written; more are dropped, and counted.
+const LINES_MAX: usize = 8192;
+/// How long the last lines may take at the end.
+const FLUSH_WITHIN: Duration = Duration::from_secs(1);
+
+/// Logging that has begun.
+#[derive(Debug)]
+pub struct Logging {
+    lines: Option<Lines>,
+}
+
+/// Begins logging, for the whole process and once.
+///
+/// # Errors
+/// As a sentence: no thread, no journald, or logging has begun already.
+pub fn start(log: &Log) -> Result<Logging, String> {
+    let filter = EnvFilter::builder().parse(&log.filter).map_err(|error| error.to_string())?;
+    let registry = Registry::default().with(filter);
+    if log.format == LogFormat::Journald {
+        let journald =
+            tracing_journald::layer().map_err(|error| format!("cannot reach journald: {error}"))?;
+        registry.with(journald).try_init().map_err(|error| error.to_string())?;
+        return Ok(Logging { lines: None });
+    }
+    let lines = Lines::start(io::stderr()).map_err(|error| format!("cannot start a thread: {error}"))?;
+    let layer = fmt::layer().with_writer(lines.clone());
+    match log.format {
+        LogFormat::Json => registry.with(layer.json()).try_init(),
+        LogFormat::Text | LogFormat::Journald => registry.with(layer.with_ansi(false)).try_init(),
+    }
+    .map_err(|error| error.to_string())?;
+    Ok(Logging { lines: Some(lines) })
+}
+
+impl Logging {
+    /// Waits until what was logged is written, with a bound.
+    pub fn flush(&self) {
+        if let Some(lines) = &self.lines {
+            lines.flush();
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Lines {
+    queue: SyncSender<Message>,
+    dropped: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+enum Message {
+    Line(Vec<u8>),
+    Flush(SyncSender<()>),
+}
+
+impl Lines {
+    fn start(to: impl Write + Send + 'static) -> io::Result<Self> {
+        let (queue, messages) = sync_channel(LINES_MAX);
+        let dropped = Arc::new(AtomicU64::new(0));
+        let lost = Arc::clone(&dropped);
+        thread::Builder::new().name("log".to_owned()).spawn(move || write_lines(to, &messages, &lost))?;
+        Ok(Self { queue, dropped })
+    }
+
+    fn flush(&self) {
+        let (done, is_done) = sync_channel(1);
+        if self.queue.try_send(Message::Flush(done)).is_ok() {
+            // Either way the process ends.
+            let _ = is_done.recv_timeout(FLUSH_WITHIN);
+        }
+    }
+}
+
+fn write_lines(mut to: impl Write, messages: &Receiver<Message>, dropped: &AtomicU64) {
+    for message in messages {
+        match message {
+            Message::Line(line) => {
+                let lost = dropped.swap(0, Ordering::Relaxed);
+                // There is nowhere left to complain to.
+                if lost > 0 {
+                    let _ = writeln!(
+                        to,
+                        "{lost} lines are missing here: they came faster than they could be written"
+                    );
+                }
+                let _ = to.write_all(&line);
+            }
+            Message::Flush(done) => {
+                let _ = to.flush();
+                let _ = done.send(());
+            }
+        }
+    }
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = &'a Lines;
+
+    fn make_writer(&'a self) -> &'a Lines {
+        self
+    }
+}
+
+/// Each write is a whole line: that is how events come.
+impl Write for &Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.queue.try_send(Message::Line(line.to_vec())).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader};
+
+    use super::*;
+
+    #[test]
+    fn a_log_that_hangs_holds_up_nobody() {
+        let (read, write) = io::pipe().unwrap();
+        let lines = Lines::start(write).unwrap();
+        let line = [b"x".repeat(1000), b"\n".to_vec()].concat();
+        // More than the pipe and the queue hold, and nobody reads.
+        for _ in 0..LINES_MAX + 1000 {
+            (&lines).write_all(&line).unwrap();
+        }
+        let lost = lines.dropped.load(Ordering::Relaxed);
+        assert!(lost > 0);
+        let mut read = BufReader::new(read).lines();
+        let mut written = 0;
+        for text in &mut read {
+            if text.unwrap().starts_with('x') {
+                written += 1;
+            } else {
+                break;
+            }
+        }
+        assert!(written > 0, "the loss is told where it happened");
+        drop(lines);
+        let rest = read.map(Result::unwrap).filter(|text| text.starts_with('x')).count() as u64;
+        assert_eq!(written + rest + lost, LINES_MAX as u64 + 1000);
+    }
+}

@@ -1,0 +1,141 @@
+//! The thread that writes the journal. Disks hang; fencing must not wait for them.
+
+use std::error::Error;
+use std::io;
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::deadman::{Save, Saved, Unsaved};
+use crate::journal::Journal;
+
+/// Takes saves in order and tells what became of them.
+#[derive(Debug)]
+pub struct Store {
+    saves: mpsc::Sender<Vec<Save>>,
+    /// One message per batch written. Bounded by what was given to [`Store::write`].
+    pub outcomes: UnboundedReceiver<Outcome>,
+    thread: JoinHandle<()>,
+}
+
+/// What became of a batch.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It is durable.
+    Saved(Vec<Saved>),
+    /// It is not, and nothing will be from now on.
+    Failed {
+        /// Why, with the file's name.
+        why: String,
+        /// The batch.
+        unsaved: Vec<Unsaved>,
+    },
+}
+
+impl Store {
+    /// Starts the thread, with the journal or with why there is none that can be written.
+    ///
+    /// # Errors
+    /// If no thread can be started.
+    pub fn start(journal: Result<Journal, String>) -> io::Result<Self> {
+        let (saves, queue) = mpsc::channel();
+        let (tell, outcomes) = unbounded_channel();
+        let writer = move || serve(journal, &queue, &tell);
+        let thread = thread::Builder::new().name("journal".to_owned()).spawn(writer)?;
+        Ok(Self { saves, outcomes, thread })
+    }
+
+    /// Hands over what is to be written.
+    pub fn write(&self, saves: Vec<Save>) {
+        if !saves.is_empty() {
+            // The thread ends only when this end is dropped, or by a panic, which the closed outcomes tell.
+            let _ = self.saves.send(saves);
+        }
+    }
+
+    /// Writes what is still to be written and ends the thread.
+    pub fn finish(self) {
+        drop(self.saves);
+        // Its panic has been printed.
+        let _ = self.thread.join();
+    }
+}
+
+fn serve(
+    mut journal: Result<Journal, String>,
+    queue: &mpsc::Receiver<Vec<Save>>,
+    tell: &UnboundedSender<Outcome>,
+) {
+    while let Ok(mut saves) = queue.recv() {
+        // All that has come meanwhile costs one sync.
+        saves.extend(queue.try_iter().flatten());
+        let written = Save::write_all(saves, |saves| match &mut journal {
+            Ok(journal) => journal.append(saves).map_err(|error| with_causes(&error)),
+            Err(why) => Err(why.clone()),
+        });
+        let outcome = match written {
+            Ok(saved) => Outcome::Saved(saved),
+            Err((why, unsaved)) => {
+                // After a failed sync nobody knows what is on the disk; trying again could only pretend.
+                journal = Err(why.clone());
+                Outcome::Failed { why, unsaved }
+            }
+        };
+        if tell.send(outcome).is_err() {
+            return;
+        }
+    }
+}
+
+/// An error and what led to it, in one line.
+#[must_use]
+pub fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, VecDeque};
+
+    use sitegate_fence_client::wire::Name;
+
+    use super::*;
+    use crate::deadman::Record;
+    use crate::journal::load;
+
+    fn save(open: u64) -> Vec<Save> {
+        vec![Save::for_test(Name::new("db").unwrap(), Record { open: Some(open), receipt: None })]
+    }
+
+    #[tokio::test]
+    async fn tells_of_what_is_durable() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::begin(dir.path(), BTreeMap::new(), VecDeque::new()).unwrap();
+        let mut store = Store::start(Ok(journal)).unwrap();
+        store.write(save(1));
+        assert!(matches!(store.outcomes.recv().await, Some(Outcome::Saved(saved)) if saved.len() == 1));
+        assert_eq!(load(dir.path()).unwrap().records[&Name::new("db").unwrap()].open, Some(1));
+        store.write(save(2));
+        store.finish();
+        assert_eq!(load(dir.path()).unwrap().records[&Name::new("db").unwrap()].open, Some(2));
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_final() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::start(Ok(Journal::on_full_disk(dir.path()))).unwrap();
+        for _ in 0..2 {
+            store.write(save(1));
+            let Some(Outcome::Failed { why, unsaved }) = store.outcomes.recv().await else { panic!() };
+            assert!(why.contains("cannot write") && why.contains("No space left"), "{why}");
+            assert_eq!(unsaved.len(), 1);
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! What programs write, on its way to the log: line by line, bounded.
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tracing::{info, warn};
+
+/// How much of one program run goes to the log, in bytes. A hook that says more is ill; the log must not suffer.
+pub const LOGGED_BYTES_MAX: u64 = 64 * 1024;
+/// The longest logged line, in bytes; what is longer is broken.
+pub const LINE_BYTES_MAX: usize = 1024;
+/// How much of the end is kept to be shown with an error, in bytes.
+pub const TAIL_BYTES_MAX: usize = 2048;
+
+/// Collects the output of one run.
+#[derive(Debug)]
+pub struct Collector {
+    ticket: String,
+    program: String,
+    line: Vec<u8>,
+    tail: VecDeque<u8>,
+    logged: u64,
+    dropped: u64,
+}
+
+impl Collector {
+    /// For a run of `program` on behalf of `ticket`; both go into each log line.
+    #[must_use]
+    pub fn new(ticket: &str, program: &str) -> Self {
+        let (ticket, program) = (ticket.to_owned(), program.to_owned());
+        Self { ticket, program, line: Vec::new(), tail: VecDeque::new(), logged: 0, dropped: 0 }
+    }
+
+    /// Reads until the end or an error, which is an end too. Can be dropped between reads without losing what was read.
+    pub async fn drain(&mut self, from: &mut (impl AsyncRead + Unpin)) {
+        let mut buffer = [0_u8; 4096];
+        while let Ok(count @ 1..) = from.read(&mut buffer).await {
+            self.take(&buffer[..count]);
+        }
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        let keep = bytes.len().min(TAIL_BYTES_MAX);
+        self.tail.extend(&bytes[bytes.len() - keep..]);
+        let excess = self.tail.len().saturating_sub(TAIL_BYTES_MAX);
+        self.tail.drain(..excess);
+        for byte in bytes {
+            if *byte == b'\n' || self.line.len() >= LINE_BYTES_MAX {
+                self.log_line();
+            }
+            if *byte != b'\n' {
+                self.line.push(*byte);
+            }
+        }
+    }
+
+    fn log_line(&mut self) {
+        let line = std::mem::take(&mut self.line);
+        let length = line.len() as u64 + 1;
+        if self.logged + length > LOGGED_BYTES_MAX {
+            self.dropped += length;
+            return;
+        }
+        self.logged += length;
+        info!(ticket = %self.ticket, program = %self.program, "{}", printable(&line));
+    }
+
+    /// Ends the collection: logs an unfinished line and how much was left out; gives the last of the output.
+    #[must_use]
+    pub fn finish(mut self) -> String {
+        if !self.line.is_empty() {
+            self.log_line();
+        }
+        if self.dropped > 0 {
+            let (ticket, program) = (&self.ticket, &self.program);
+            warn!(%ticket, %program, dropped_bytes = self.dropped, "wrote more than is logged of one run; the rest was dropped");
+        }
+        printable(self.tail.make_contiguous()).trim().to_owned()
+    }
+}
+
+/// As text without control characters, which could forge log lines or upset a terminal.
+fn printable(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for c in String::from_utf8_lossy(bytes).chars() {
+        match c {
+            '\n' | '\t' => text.push(c),
+            c if c.is_control() => {
+                // Writing to a string cannot fail.
+                let _ = write!(text, "{}", c.escape_default());
+            }
+            c => text.push(c),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_flood_is_drained_and_counted() {
+        let flood = vec![b'x'; 1_000_000];
+        let mut collector = Collector::new("db", "/bin/flood");
+        collector.drain(&mut flood.as_slice()).await;
+        assert!(collector.logged <= LOGGED_BYTES_MAX);
+        assert!(collector.dropped > 900_000);
+        assert!(collector.line.len() <= LINE_BYTES_MAX);
+        assert_eq!(collector.finish().len(), TAIL_BYTES_MAX);
+    }
+
+    #[tokio::test]
+    async fn the_end_is_kept() {
+        let mut collector = Collector::new("db", "/bin/x");
+        collector.drain(&mut &b"first\nlast \x1b[31mline\xff\n"[..]).await;
+        assert_eq!(collector.finish(), "first\nlast \\u{1b}[31mline\u{fffd}");
+    }
+}

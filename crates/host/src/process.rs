@@ -1,0 +1,166 @@
+//! Other processes, as `/proc` shows them, and killing them without hitting a stranger.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+/// A process as it was when it was looked at. Pids are used again; a pid and its start time are not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Process {
+    /// Its id.
+    pub pid: i32,
+    /// When it started, in clock ticks since boot.
+    pub started: u64,
+}
+
+/// What `/proc/PID/stat` tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// Which process.
+    pub process: Process,
+    /// Its parent's id.
+    pub parent: i32,
+    /// The state's letter, see proc(5).
+    pub state: u8,
+}
+
+impl Stat {
+    /// Whether it can still run code: neither dead nor a zombie. A zombie whose other threads run on counts as alive.
+    #[must_use]
+    pub fn alive(&self) -> bool {
+        match self.state {
+            b'X' | b'x' => false,
+            b'Z' => threads(self.process.pid).count() > 1,
+            _ => true,
+        }
+    }
+
+    /// Whether it stands still, so that it cannot fork.
+    #[must_use]
+    pub fn stopped(&self) -> bool {
+        matches!(self.state, b'T' | b't' | b'Z' | b'X' | b'x' | b'D')
+    }
+}
+
+/// All processes that this one may see.
+///
+/// # Errors
+/// Those of reading `/proc`.
+pub fn all() -> io::Result<Vec<Stat>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        if let Some(pid) = name.to_str().and_then(|n| n.parse().ok()) {
+            found.extend(stat(pid));
+        }
+    }
+    Ok(found)
+}
+
+/// One process, if it exists.
+#[must_use]
+pub fn stat(pid: i32) -> Option<Stat> {
+    parse_stat(pid, &fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// The second field is the program's name in parentheses and may hold anything, parentheses included.
+fn parse_stat(pid: i32, line: &[u8]) -> Option<Stat> {
+    let after_name = line.iter().rposition(|b| *b == b')')? + 1;
+    let rest = std::str::from_utf8(line.get(after_name..)?).ok()?;
+    let mut fields = rest.split_ascii_whitespace();
+    let state = *fields.next()?.as_bytes().first()?;
+    let parent = fields.next()?.parse().ok()?;
+    // Fields 5 to 21 of proc(5) lie between.
+    let started = fields.nth(17)?.parse().ok()?;
+    Some(Stat { process: Process { pid, started }, parent, state })
+}
+
+/// The value of an environment variable that the process was started with; `None` too if we may not look.
+#[must_use]
+pub fn environment(pid: i32, variable: &str) -> Option<Vec<u8>> {
+    let mut bytes = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    if bytes.is_empty() {
+        // A first thread that has exited shows nothing; the others still do.
+        let other = threads(pid).find(|tid| *tid != pid)?;
+        bytes = fs::read(format!("/proc/{pid}/task/{other}/environ")).ok()?;
+    }
+    let entries = bytes.split(|b| *b == 0);
+    let mut values = entries.filter_map(|entry| entry.strip_prefix(variable.as_bytes())?.strip_prefix(b"="));
+    values.next().map(<[u8]>::to_vec)
+}
+
+/// The program's name, for messages.
+#[must_use]
+pub fn name(pid: i32) -> String {
+    let comm = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+    String::from_utf8_lossy(OsStr::from_bytes(comm.trim_ascii_end()).as_bytes()).into_owned()
+}
+
+fn threads(pid: i32) -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir(format!("/proc/{pid}/task")).ok();
+    let names = entries.into_iter().flatten().flatten().map(|e| e.file_name());
+    names.filter_map(|n| n.to_str().and_then(|n| n.parse().ok()))
+}
+
+/// Takes hold of a process: `None` if it has ended meanwhile, even if its pid is in use again.
+///
+/// # Errors
+/// Those of `pidfd_open(2)`, lack of descriptors for instance.
+pub fn hold(process: Process) -> io::Result<Option<OwnedFd>> {
+    let Some(pid) = Pid::from_raw(process.pid) else { return Ok(None) };
+    let held = match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(held) => held,
+        Err(rustix::io::Errno::SRCH) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    // The descriptor now names one process for good; see that it is the one that was meant.
+    let same = stat(process.pid).is_some_and(|now| now.process == process);
+    Ok(same.then_some(held))
+}
+
+/// Sends a signal to a process that is held. One that has ended is no error.
+///
+/// # Errors
+/// Those of `pidfd_send_signal(2)`: it is not ours to kill.
+pub fn signal(held: &OwnedFd, signal: Signal) -> io::Result<()> {
+    match pidfd_send_signal(held, signal) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_may_hold_anything() {
+        let line = b"42 (a) b (c)) S 7 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2 3\n";
+        let stat = parse_stat(42, line).unwrap();
+        assert_eq!(stat, Stat { process: Process { pid: 42, started: 987_654 }, parent: 7, state: b'S' });
+        assert!(parse_stat(42, b"42 (x").is_none());
+    }
+
+    #[test]
+    fn sees_itself() {
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let me = stat(pid).unwrap();
+        assert!(me.alive());
+        assert!(all().unwrap().iter().any(|s| s.process == me.process));
+        let path = environment(pid, "PATH").unwrap();
+        assert_eq!(OsStr::from_bytes(&path), std::env::var_os("PATH").unwrap());
+        assert!(environment(pid, "PAT").is_none());
+    }
+
+    #[test]
+    fn a_reused_pid_is_somebody_else() {
+        let mut me = stat(i32::try_from(std::process::id()).unwrap()).unwrap().process;
+        assert!(hold(me).unwrap().is_some());
+        me.started += 1;
+        assert!(hold(me).unwrap().is_none());
+    }
+}

@@ -1,0 +1,103 @@
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use super::*;
+
+/// Long enough for a busy laptop.
+const WITHIN: Duration = Duration::from_secs(10);
+
+fn mark(name: &str) -> String {
+    format!("sweep-test-{}/{name}", std::process::id())
+}
+
+/// Runs a shell script under a mark; it says "ready" when it has started what it starts.
+fn marked(mark: &str, script: &str) -> Child {
+    let mut child = Command::new("/bin/sh")
+        .args(["-c", script])
+        .env(MARK_VARIABLE, mark)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line.trim(), "ready");
+    child
+}
+
+fn target(mark: &str) -> Target {
+    Target { mark: mark.to_owned(), cgroups: Vec::new() }
+}
+
+fn alive(mark: &str) -> usize {
+    Look::take(&mut Marks::default()).belonging(mark, &BTreeSet::new()).len()
+}
+
+#[tokio::test]
+async fn kills_a_tree_that_ignores_signals() {
+    let mark = mark("tree");
+    let script = "trap '' TERM INT HUP; (trap '' TERM; setsid sleep 600 & echo ready; wait) & wait";
+    let mut child = marked(&mark, script);
+    assert!(alive(&mark) >= 3);
+    let swept = Sweeper::start().unwrap().kill(target(&mark), WITHIN).await.unwrap();
+    assert!(swept.processes >= 3, "{swept:?}");
+    assert_eq!(alive(&mark), 0);
+    child.wait().unwrap();
+}
+
+#[tokio::test]
+async fn kills_what_forks_all_the_time() {
+    let mark = mark("forks");
+    let script = "f() { while :; do sleep 0.001 & done; }; f & f & echo ready; wait";
+    let mut child = marked(&mark, script);
+    Sweeper::start().unwrap().kill(target(&mark), WITHIN).await.unwrap();
+    assert_eq!(alive(&mark), 0);
+    child.wait().unwrap();
+}
+
+#[tokio::test]
+async fn finds_descendants_without_the_mark() {
+    let mark = mark("unmarked");
+    let mut child = marked(&mark, "env -i /bin/sleep 600 & echo ready; wait");
+    let swept = Sweeper::start().unwrap().kill(target(&mark), WITHIN).await.unwrap();
+    assert!(swept.processes >= 2, "{swept:?}");
+    child.wait().unwrap();
+}
+
+#[tokio::test]
+async fn spares_others() {
+    let (mine, other) = (mark("a"), mark("ab"));
+    let mut spared = marked(&other, "echo ready; exec sleep 600");
+    let mut child = marked(&format!("{mine}/start"), "echo ready; exec sleep 600");
+    let swept = Sweeper::start().unwrap().kill(target(&mine), WITHIN).await.unwrap();
+    assert_eq!(swept.processes, 1);
+    assert_eq!(alive(&other), 1);
+    child.wait().unwrap();
+    spared.kill().unwrap();
+    spared.wait().unwrap();
+}
+
+#[tokio::test]
+async fn empties_a_control_group() {
+    let Some(parent) = Cgroup::own().filter(|own| own.usable().is_ok()) else {
+        eprintln!("skipped: no writable control group here");
+        return;
+    };
+    let group = parent.child(&format!("sitegate-sweep-test-{}", std::process::id()));
+    group.create().unwrap();
+    let procs = group.path().join("cgroup.procs");
+    let script = format!("echo $$ > {}; setsid env -i /bin/sleep 600 & echo ready; wait", procs.display());
+    let mut child = Command::new("/bin/sh").args(["-c", &script]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert!(group.populated().unwrap());
+    let target = Target { mark: mark("none"), cgroups: vec![group.clone()] };
+    Sweeper::start().unwrap().kill(target, WITHIN).await.unwrap();
+    assert!(!group.path().exists());
+    child.wait().unwrap();
+}
+
+#[tokio::test]
+async fn an_empty_target_is_done() {
+    let swept = Sweeper::start().unwrap().kill(target(&mark("nothing")), Duration::ZERO).await.unwrap();
+    assert_eq!(swept, Swept { processes: 0 });
+}

@@ -1,0 +1,24 @@
+//! A deterministic simulator: the real protocol ([`sitegate_protocol::Member`]) and the real deadman
+//! ([`sitegate_fence::deadman::Deadman`]) of every member in one thread, with a network, disks, clocks and processes
+//! that fail as real ones do, and an observer that sees true time and everything that runs.
+//!
+//! A run is a seed: it draws the formation, the clocks, the faults and the commands. It ends with a calm phase, in
+//! which faults stop and progress must follow. Every violation names its invariant (docs/protocol.md, "Invariants")
+//! and the one command that replays the run.
+
+mod checks;
+mod clock;
+mod fault;
+mod fenced;
+mod network;
+mod node;
+mod plan;
+mod rng;
+mod run;
+pub mod script;
+mod story;
+mod workload;
+mod world;
+
+pub use plan::{Options, Plan};
+pub use run::{Report, Violation, run};

@@ -1,0 +1,107 @@
+//! One machine: disks that survive, a runtime directory that survives processes, the member's process, and the fence
+//! daemon's.
+
+use std::collections::VecDeque;
+
+use sitegate_protocol::{
+    Durable, Event, Identity, Lsn, Member, MemberId, Now, Record, Role, Store, Turn, never_regresses,
+};
+
+use crate::clock::{Clocks, Time};
+use crate::fenced::FenceHost;
+
+/// One machine of the formation.
+pub(crate) struct Node {
+    pub(crate) id: MemberId,
+    pub(crate) role: Role,
+    pub(crate) clocks: Clocks,
+    pub(crate) disk: Disk,
+    /// Which boot the machine is in; a machine that is down is between two.
+    pub(crate) boot: u64,
+    pub(crate) up: bool,
+    /// What /run says that the store has committed, and in which boot.
+    pub(crate) proof: Option<(u64, u64)>,
+    pub(crate) process: Option<Process>,
+    /// Counts processes: what was meant for an older one is lost with it.
+    pub(crate) generation: u64,
+    pub(crate) fence: FenceHost,
+}
+
+/// The store of one member.
+#[derive(Clone, Debug)]
+pub(crate) struct Disk {
+    pub(crate) durable: Durable,
+    pub(crate) lsn: u64,
+    /// An older image of it.
+    pub(crate) image: Option<Box<(Durable, u64)>>,
+    /// Whether some of it was lost since the member last voted.
+    pub(crate) suspect: bool,
+}
+
+impl Disk {
+    pub(crate) fn new(identity: Identity) -> Self {
+        Self { durable: Durable::new(identity), lsn: 0, image: None, suspect: false }
+    }
+}
+
+/// A running member.
+pub(crate) struct Process {
+    pub(crate) member: Member,
+    /// A commit that is under way.
+    pub(crate) committing: Option<Turn>,
+    /// What was handled while it was, and has to be committed next.
+    pub(crate) next: Turn,
+    /// What arrived while it was.
+    pub(crate) queue: VecDeque<Event>,
+    pub(crate) frozen_until: Time,
+    pub(crate) wake: Option<Time>,
+}
+
+impl Process {
+    pub(crate) fn new(member: Member) -> Self {
+        Self {
+            member,
+            committing: None,
+            next: Turn::new(),
+            queue: VecDeque::new(),
+            frozen_until: 0,
+            wake: None,
+        }
+    }
+}
+
+impl Store for Disk {
+    type Error = String;
+
+    fn commit<'a>(&mut self, records: impl Iterator<Item = &'a Record>) -> Result<Lsn, String> {
+        for record in records {
+            if let Record::Register(key, register) = record {
+                let mut before = Durable::new(self.durable.own.identity);
+                if let Some(old) = self.durable.registers.get(key) {
+                    before.registers.insert(key.clone(), old.clone());
+                }
+                let mut after = Durable::new(self.durable.own.identity);
+                after.registers.insert(key.clone(), register.clone());
+                never_regresses(&before, &after).map_err(|broken| broken.to_string())?;
+            }
+            self.durable.apply(record);
+        }
+        self.lsn += 1;
+        Ok(Lsn(self.lsn))
+    }
+}
+
+impl Node {
+    pub(crate) fn now(&self, time: Time) -> Now {
+        self.clocks.now(time)
+    }
+
+    pub(crate) const fn is_site(&self) -> bool {
+        matches!(self.role, Role::Site)
+    }
+
+    pub(crate) fn votes(&self, time: Time) -> bool {
+        use sitegate_protocol::StandingView;
+        self.process.as_ref().is_some_and(|p| p.member.view(self.now(time)).standing == StandingView::Voting)
+    }
+}
