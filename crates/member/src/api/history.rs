@@ -1,0 +1,54 @@
+//! The journal, for those who ask.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Query, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use sitegate_host::durable::DurableError;
+
+use super::types::History;
+use super::{Api, ApiError};
+use crate::journal::{read_all, read_newest};
+
+/// How many entries are given if nobody says.
+const LIMIT_DEFAULT: usize = 200;
+/// How many entries are given at most; `/v1/journal` has them all.
+const LIMIT_MAX: usize = 5000;
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Question {
+    ticket: Option<String>,
+    limit: Option<usize>,
+}
+
+pub(super) async fn history(
+    State(api): State<Arc<Api>>,
+    Query(question): Query<Question>,
+) -> Result<Json<History>, ApiError> {
+    let limit = question.limit.unwrap_or(LIMIT_DEFAULT).min(LIMIT_MAX);
+    let directory = api.journal.directory();
+    let read = move || read_newest(&directory, question.ticket.as_deref(), limit);
+    Ok(Json(History { entries: in_background(read).await? }))
+}
+
+/// The whole journal as it lies on the disk, for `verify` and for keeping elsewhere.
+pub(super) async fn journal(State(api): State<Arc<Api>>) -> Result<Response, ApiError> {
+    let directory = api.journal.directory();
+    let text = in_background(move || read_all(&directory)).await?;
+    Ok(([(CONTENT_TYPE, "application/x-ndjson")], text).into_response())
+}
+
+/// Reads without holding up the loop.
+async fn in_background<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, DurableError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let hint = "look after the disk under state-dir";
+    match tokio::task::spawn_blocking(read).await {
+        Ok(Ok(read)) => Ok(read),
+        Ok(Err(error)) => Err(ApiError::internal(format!("{error}: {}", error.source), hint)),
+        Err(error) => Err(ApiError::internal(format!("reading the journal failed: {error}"), hint)),
+    }
+}

@@ -1,0 +1,392 @@
+//! How it all stands.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use axum::Json;
+use axum::extract::{Query, State};
+use serde::Deserialize;
+use sitegate_protocol::{
+    Bar, CommandRefusal, Done, MemberId, Ownership, Proof, Reply, Role, Settings, StandbyMode, StandingView,
+    Takeover, TicketName, TicketView, Wanted,
+};
+
+use super::refusal::unwilling;
+use super::types::{LeasedStatus, LocalStatus, MemberStatus, Members, RoundStatus, Status, TicketStatus};
+use super::{Api, ApiError};
+use crate::config::FormationDigest;
+use crate::driver::Observed;
+use crate::peers::LinkState;
+use crate::settings::Names;
+use crate::site::SiteFacts;
+use crate::tls::{EXPIRY_WARNING_DAYS, Validity};
+
+/// Heartbeats that may be missed until a member counts as out of reach.
+const MISSED_MAX: u64 = 3;
+/// However short the heartbeat: a member that was heard so lately can be reached.
+const HEARD_LATELY_MS: u64 = 2000;
+
+/// What may be asked of `/v1/status`.
+#[derive(Debug, Deserialize)]
+pub(super) struct Question {
+    consistent: Option<String>,
+}
+
+pub(super) async fn status(
+    State(api): State<Arc<Api>>,
+    Query(question): Query<Question>,
+) -> Result<Json<Status>, ApiError> {
+    let Some(name) = question.consistent else { return Ok(Json(api.status(&api.look().await?))) };
+    let ticket = TicketName::new(&name).map_err(|error| ApiError::bad_request(error.to_string(), ""))?;
+    let inspected = api.inspect(ticket.clone()).await?;
+    let observed = api.look().await?;
+    let mut status = api.status(&observed);
+    let view = observed.view.tickets.get(&ticket).cloned().unwrap_or_else(nothing_known);
+    let view = TicketView { ownership: inspected.0, intent: Some(inspected.1), chosen: true, ..view };
+    status.tickets = vec![api.ticket(&ticket, &view, &observed)];
+    Ok(Json(status))
+}
+
+pub(super) async fn members(State(api): State<Arc<Api>>) -> Result<Json<Members>, ApiError> {
+    Ok(Json(Members { members: api.members(&api.look().await?) }))
+}
+
+/// Whether this member does its part: for load balancers and monitoring.
+pub(super) async fn healthz(State(api): State<Arc<Api>>) -> Result<&'static str, ApiError> {
+    let observed = api.look().await?;
+    if observed.view.standing != StandingView::Voting {
+        return Err(ApiError::unavailable(api.standing_detail(&observed), "`sitegate status` says more"));
+    }
+    if let Some(bar) = observed.view.bar {
+        let why = format!("sends no heartbeats: {}", crate::journal::barred(bar));
+        return Err(ApiError::unavailable(why, "`sitegate status` says more"));
+    }
+    Ok("ok\n")
+}
+
+fn nothing_known() -> TicketView {
+    TicketView {
+        ownership: Ownership::NEVER,
+        chosen: false,
+        intent: None,
+        guard: None,
+        parked: Vec::new(),
+        local: None,
+        round: None,
+    }
+}
+
+impl Api {
+    pub(super) fn status(&self, observed: &Observed) -> Status {
+        let configuration = self.shared.configuration.get();
+        let names = &self.shared.names;
+        let view = &observed.view;
+        let digest = FormationDigest::of(&configuration.formation);
+        let links = self.peers.states();
+        let differs = |link: &LinkState| link.configuration.is_some_and(|theirs| theirs != *digest.as_bytes());
+        let is_site = names.role(names.me()) == Some(Role::Site);
+        let members = self.members(observed);
+        Status {
+            member: names.name(names.me()),
+            role: role_name(names.role(names.me())),
+            formation: configuration.formation.name.to_string(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            standing: standing_name(&view.standing).into(),
+            standing_detail: self.standing_detail(observed),
+            epoch: view.epoch.0,
+            incarnation: view.life.incarnation.0,
+            config_digest: digest.short(),
+            config_differs: names.list(links.iter().filter(|(_, link)| differs(link)).map(|(id, _)| id)),
+            fence: (if !is_site {
+                "none"
+            } else if view.fence_up {
+                "up"
+            } else {
+                "down"
+            })
+            .into(),
+            bar: view.bar.map(|bar| bar_name(bar).into()),
+            warnings: self.warnings(observed, &members, &links),
+            members,
+            tickets: view.tickets.iter().map(|(name, ticket)| self.ticket(name, ticket, observed)).collect(),
+        }
+    }
+
+    pub(super) fn members(&self, observed: &Observed) -> Vec<MemberStatus> {
+        let links = self.peers.states();
+        self.shared.names.all().map(|(id, _)| self.member(id, links.get(&id), observed)).collect()
+    }
+
+    fn member(&self, id: MemberId, link: Option<&LinkState>, observed: &Observed) -> MemberStatus {
+        let names = &self.shared.names;
+        let peer = observed.view.peers.get(&id);
+        let heard_ago_ms = peer.and_then(|peer| peer.heard_ago).map(sitegate_protocol::Span::as_millis);
+        let heartbeat_ms = self.shared.settings.get().timing.heartbeat.as_millis();
+        let lately = heard_ago_ms.is_some_and(|ago| ago <= HEARD_LATELY_MS.max(MISSED_MAX * heartbeat_ms));
+        // Two arbitrators have nothing to say to each other for hours: their connections have to tell.
+        let silent = [id, names.me()].iter().all(|id| names.role(*id) == Some(Role::Arbitrator));
+        let connected = link.is_some_and(LinkState::is_connected);
+        let own = id == names.me();
+        let ours = FormationDigest::of(&self.shared.configuration.get().formation);
+        let theirs = if own { Some(*ours.as_bytes()) } else { link.and_then(|link| link.configuration) };
+        MemberStatus {
+            name: names.name(id),
+            id: id.get(),
+            role: role_name(names.role(id)),
+            reachable: own || if silent { connected } else { lately },
+            heard_ago_ms,
+            quarantined: if own {
+                observed.view.standing == StandingView::Quarantined
+            } else {
+                peer.is_some_and(|peer| peer.stranger)
+            },
+            clock_off: peer.is_some_and(|peer| peer.clock_off),
+            config_digest: theirs.map(|digest| short(&digest)),
+            certificate_days_left: self.certificate_days_left(own, link),
+            standby: observed.view.standby.get(&id).map(|mode| standby_name(*mode).into()),
+            problem: link.and_then(|link| link.refused.clone().or_else(|| link.failure().map(str::to_owned))),
+        }
+    }
+
+    fn certificate_days_left(&self, own: bool, link: Option<&LinkState>) -> Option<i64> {
+        let now = SystemTime::now();
+        if own {
+            let tls = self.shared.tls.get();
+            return tls.credentials.reports().first().map(|report| report.validity.days_left(now));
+        }
+        let not_after = link?.certificate_ends?;
+        Some(Validity { not_before: SystemTime::UNIX_EPOCH, not_after }.days_left(now))
+    }
+
+    pub(super) fn standing_detail(&self, observed: &Observed) -> String {
+        let names = &self.shared.names;
+        match &observed.view.standing {
+            StandingView::Unborn { met } => {
+                let missing: Vec<String> =
+                    names.others().filter(|(id, _)| !met.contains(id)).map(|(_, name)| name.to_string()).collect();
+                if missing.is_empty() {
+                    "has met everybody, and waits until everybody has met everybody".into()
+                } else {
+                    format!("does not vote until all members have met; it waits for {}", missing.join(", "))
+                }
+            }
+            StandingView::Recovering => {
+                let wait = self.shared.configuration.get().formation.recovery_wait;
+                let trust = if self.shared.configuration.get().formation.trust_disk {
+                    format!("; if too few answer within {wait:?}, it trusts its disk")
+                } else {
+                    String::new()
+                };
+                format!("may have forgotten, and asks the others what they know before it votes{trust}")
+            }
+            StandingView::Settling => {
+                "was readmitted, and waits until every lease that it may have supported is over".into()
+            }
+            StandingView::Voting => "votes".into(),
+            StandingView::Quarantined => format!(
+                "the others know another identity for this member; if it has lost its disk, run `sitegate member readmit {}` \
+                 on another member",
+                names.name(names.me())
+            ),
+        }
+    }
+
+    fn warnings(
+        &self,
+        observed: &Observed,
+        members: &[MemberStatus],
+        links: &BTreeMap<MemberId, LinkState>,
+    ) -> Vec<String> {
+        let names = &self.shared.names;
+        let mut warnings = Vec::new();
+        if observed.view.standing != StandingView::Voting {
+            warnings.push(format!("this member does not vote: {}", self.standing_detail(observed)));
+        }
+        for (id, link) in links {
+            if let Some(why) = &link.refused {
+                warnings.push(format!("{} and this member refuse each other: {why}", names.name(*id)));
+            }
+        }
+        for member in members.iter().filter(|member| member.name != names.name(names.me())) {
+            if member.quarantined {
+                warnings.push(format!(
+                    "{0} is in quarantine: it speaks with another identity; `sitegate member readmit {0}` takes it back",
+                    member.name
+                ));
+            }
+            if member.clock_off {
+                warnings.push(format!("the clock of {} runs off by more than max-clock-drift", member.name));
+            }
+        }
+        for member in members {
+            if let Some(days) = member.certificate_days_left.filter(|days| *days < EXPIRY_WARNING_DAYS) {
+                let when = if days < 0 { "has ended".into() } else { format!("ends in {days} days") };
+                warnings.push(format!("the certificate of {} {when}: run `sitegate pki renew`", member.name));
+            }
+        }
+        warnings.extend(self.authority_warning());
+        for ticket in &observed.failing {
+            warnings.push(format!("FENCING of {ticket} FAILS here: its resources may still run"));
+        }
+        warnings.extend(self.shared.site().warnings);
+        warnings
+    }
+
+    fn authority_warning(&self) -> Option<String> {
+        let tls = self.shared.tls.get();
+        let authorities = tls.credentials.reports().iter().skip(1);
+        let days = authorities.map(|report| report.validity.days_left(SystemTime::now())).min()?;
+        (days < EXPIRY_WARNING_DAYS).then(|| format!("the certificate of the CA ends in {days} days: replace it"))
+    }
+
+    pub(super) fn ticket(&self, name: &TicketName, view: &TicketView, observed: &Observed) -> TicketStatus {
+        let context = Context {
+            names: &self.shared.names,
+            settings: &self.shared.settings.get(),
+            facts: &self.shared.site(),
+            failing: observed.failing.contains(name),
+        };
+        ticket_status(name, view, &context)
+    }
+
+    /// What a majority knows of `ticket`.
+    async fn inspect(
+        &self,
+        ticket: TicketName,
+    ) -> Result<(Ownership, sitegate_protocol::Intent), ApiError> {
+        match self.ask_once(sitegate_protocol::Command::Inspect(ticket)).await? {
+            Some(Reply::Done(Done::Inspected { ownership, intent })) => Ok((ownership, intent)),
+            Some(Reply::Refused(CommandRefusal::NoSuchTicket)) => {
+                Err(ApiError::not_found("the formation has no such ticket".into(), "`sitegate status` lists them"))
+            }
+            Some(Reply::Refused(_) | Reply::Recorded | Reply::Done(_)) => Err(ApiError::unavailable(
+                "this member does not vote now".into(),
+                "`sitegate status` says why; ask another member",
+            )),
+            None => Err(ApiError::unavailable(
+                "no majority has answered in time".into(),
+                "`sitegate status` without --consistent says what this member knows",
+            )),
+        }
+    }
+}
+
+/// What a ticket's status is made with.
+pub(super) struct Context<'c> {
+    pub(super) names: &'c Names,
+    pub(super) settings: &'c Settings,
+    pub(super) facts: &'c SiteFacts,
+    pub(super) failing: bool,
+}
+
+pub(super) fn ticket_status(name: &TicketName, view: &TicketView, context: &Context<'_>) -> TicketStatus {
+    let names = context.names;
+    let intent = view.intent.as_ref().filter(|intent| intent.version > 0);
+    let held = view.ownership.held();
+    let configured = context.settings.tickets.get(name);
+    let (wanted, preferred) = match intent.map(|intent| intent.wanted) {
+        None => ("unset", None),
+        Some(Wanted::Revoked) => ("revoked", None),
+        Some(Wanted::Managed { preferred }) => ("managed", preferred),
+    };
+    let takeover = held.map(|t| t.takeover).or(configured.map(|t| t.takeover)).unwrap_or(Takeover::Timed);
+    let expire = held.map(|t| t.expire).or(configured.map(|t| t.expire)).unwrap_or_default();
+    let acquire_after =
+        held.map(|t| t.acquire_after).or(configured.map(|t| t.acquire_after)).unwrap_or_default();
+    TicketStatus {
+        ticket: name.to_string(),
+        wanted: wanted.into(),
+        preferred: preferred.map(|site| names.name(site)),
+        paused: intent.is_some_and(|intent| intent.paused),
+        intent_version: intent.map_or(0, |intent| intent.version),
+        intent_by: intent.map(|intent| intent.author.who.clone()).unwrap_or_default(),
+        intent_reason: intent.map(|intent| intent.reason.clone()).unwrap_or_default(),
+        holder: held.map(|tenancy| names.name(tenancy.site)),
+        token: view.ownership.token().0,
+        proof: proof_name(&view.ownership).map(Into::into),
+        takeovers: view.ownership.takeovers().under(intent.map_or(0, |intent| intent.version)).count,
+        takeover: (if takeover == Takeover::Timed { "timed" } else { "confirmed" }).into(),
+        expire_ms: expire.as_millis(),
+        acquire_after_ms: acquire_after.as_millis(),
+        chosen: view.chosen,
+        guard_remaining_ms: view.guard.as_ref().map(|guard| guard.remaining.as_millis()),
+        parked: names.list(&view.parked),
+        local: view.local.as_ref().map(|local| LocalStatus {
+            state: local.state.into(),
+            token: local.token.map(|token| token.0),
+            remaining_ms: local.remaining.map(sitegate_protocol::Span::as_millis),
+            refusal: local.refusal.map(|why| unwilling(why).to_owned()),
+            check: local.check.into(),
+            fence_failing: context.failing,
+            unfenced: context.facts.unfenced.contains(name),
+        }),
+        round: view.round.as_ref().map(|round| RoundStatus {
+            aim: round.aim.into(),
+            ballot: round.ballot.to_string(),
+            accepting: round.accepting,
+            agreed: names.list(&round.agreed),
+            leased: round
+                .leased
+                .iter()
+                .map(|(by, (holder, remaining))| LeasedStatus {
+                    by: names.name(*by),
+                    holder: names.name(*holder),
+                    remaining_ms: remaining.as_millis(),
+                })
+                .collect(),
+        }),
+    }
+}
+
+const fn proof_name(ownership: &Ownership) -> Option<&'static str> {
+    match ownership {
+        Ownership::Held(_) => None,
+        Ownership::Free { proof, .. } => Some(match proof {
+            Proof::Never => "never",
+            Proof::Receipt => "receipt",
+            Proof::Waited => "waited",
+            Proof::Attested => "attested",
+        }),
+    }
+}
+
+const fn standing_name(standing: &StandingView) -> &'static str {
+    match standing {
+        StandingView::Unborn { .. } => "unborn",
+        StandingView::Recovering => "recovering",
+        StandingView::Settling => "settling",
+        StandingView::Voting => "voting",
+        StandingView::Quarantined => "quarantined",
+    }
+}
+
+const fn bar_name(bar: Bar) -> &'static str {
+    match bar {
+        Bar::Disk => "disk",
+        Bar::Fence => "fence",
+        Bar::Unheard => "unheard",
+    }
+}
+
+const fn standby_name(mode: StandbyMode) -> &'static str {
+    match mode {
+        StandbyMode::Online => "online",
+        StandbyMode::Keep => "keep",
+        StandbyMode::Vacate => "vacate",
+    }
+}
+
+fn role_name(role: Option<Role>) -> String {
+    match role {
+        Some(Role::Site) => "site".into(),
+        Some(Role::Arbitrator) => "arbitrator".into(),
+        None => "unknown".into(),
+    }
+}
+
+fn short(digest: &[u8; 32]) -> String {
+    /// As long as [`FormationDigest::short`].
+    const BYTES: usize = 6;
+    digest[..BYTES].iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,381 @@
+//! What a member must not forget, on disk: one redb database with one entry for each [`Slot`] of the protocol.
+//!
+//! `init` creates it, once; daemons only open it. `Missing` and `Corrupt` are different errors and neither is ever a
+//! "first boot": a member that begins with nothing could vote twice. A failed commit is final.
+
+use std::path::{Path, PathBuf};
+
+use redb::{Builder, Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
+use sitegate_host::durable::{DurableError, LockError, LockFile, sync_parent};
+use sitegate_protocol::{Durable, Identity, Lsn, Record, Slot};
+
+mod owner;
+mod proof;
+#[cfg(test)]
+mod tests;
+
+pub use owner::Owner;
+pub use proof::{Proof, ProofError};
+
+use owner::OwnerRecord;
+
+/// The version of what lies in the database; a daemon opens no other.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// The database's name in the state directory.
+const FILE: &str = "store.redb";
+/// Where it is made, so that a half-made one is never taken for one.
+const FILE_NEW: &str = "store.redb.new";
+/// The lock's name in the state directory.
+const LOCK: &str = "lock";
+/// How much of the database is kept in memory, in bytes: all of a small formation, and of ten thousand tickets what one
+/// failover touches. redb's own default is 1 GiB.
+const CACHE_BYTES: usize = 2 * 1024 * 1024;
+
+/// Postcard of [`Slot`] to postcard of [`Record`].
+const RECORDS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("records");
+/// What is told about the whole, by the names below.
+const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+/// [`FORMAT_VERSION`], little endian.
+const META_FORMAT: &str = "format";
+/// Postcard of [`OwnerRecord`].
+const META_OWNER: &str = "owner";
+/// The count of commits, 64 bits, little endian.
+const META_LSN: &str = "lsn";
+
+/// The store of one member, locked for this process.
+#[derive(Debug)]
+pub struct Store {
+    database: Database,
+    file: PathBuf,
+    lsn: Lsn,
+    _lock: Option<LockFile>,
+}
+
+/// A store with what was in it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// For what comes.
+    pub store: Store,
+    /// What was there.
+    pub durable: Durable,
+    /// How many commits it has seen.
+    pub lsn: Lsn,
+}
+
+/// Why there is no store to work with.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Nobody has made one; the administrator's turn.
+    #[error("there is no store in {}", .0.display())]
+    Missing(PathBuf),
+    /// It cannot be read; the machine's fault, or of whoever wrote into it.
+    #[error("the store {} is corrupt: {why}", file.display())]
+    Corrupt {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Another version of sitegate has written it.
+    #[error("the store {} has format {found}, but this version reads format {FORMAT_VERSION}", file.display())]
+    OtherFormat {
+        /// The file.
+        file: PathBuf,
+        /// Its format.
+        found: u32,
+    },
+    /// It is another member's; the administrator's fault.
+    #[error("the store {} belongs to {found}, but this is {expected}", file.display())]
+    NotOurs {
+        /// The file.
+        file: PathBuf,
+        /// Whose it is.
+        found: Owner,
+        /// Who asks.
+        expected: Owner,
+    },
+    /// Another process works with it.
+    #[error(transparent)]
+    Locked(#[from] LockError),
+    /// The machine does not let us.
+    #[error("cannot open the store {}", file.display())]
+    Failed {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: Box<redb::Error>,
+    },
+}
+
+impl OpenError {
+    /// What to do about it.
+    #[must_use]
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::Missing(_) => {
+                "create it, once, with `sitegate init` on a site or `sitegate-arbitrator init` on an arbitrator; if this \
+                 member had one, it has lost its votes: read \"Lost disks\" in docs/operations.md first"
+            }
+            Self::Corrupt { .. } => {
+                "do not restore an old copy; move the state directory away, run `init` and then `sitegate member readmit` \
+                 from another member"
+            }
+            Self::OtherFormat { .. } => "run the version of sitegate that wrote it, or a newer one",
+            Self::NotOurs { .. } => {
+                "check `name` and `state-dir` in member.toml, and `formation` in formation.toml"
+            }
+            Self::Locked(LockError::Held { .. }) => "only one daemon may work with a state directory",
+            Self::Locked(LockError::Failed(_)) | Self::Failed { .. } => {
+                "the state directory must exist and be writable for the user that this runs as"
+            }
+        }
+    }
+}
+
+/// Why no store was created.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    /// There is one, and it stays.
+    #[error("{} has a store already: this member was initialised before", .0.display())]
+    Exists(PathBuf),
+    /// Another process works there.
+    #[error(transparent)]
+    Locked(#[from] LockError),
+    /// A step on files failed.
+    #[error(transparent)]
+    File(#[from] DurableError),
+    /// The database could not be written.
+    #[error("cannot write the store {}", file.display())]
+    Failed {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: Box<redb::Error>,
+    },
+}
+
+/// A commit that failed. It is unknown whether it is on the disk; the process must end without another word.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// The database did not take it.
+    #[error("cannot commit to the store {}", file.display())]
+    Store {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: Box<redb::Error>,
+    },
+    /// The proof in the runtime directory could not be written.
+    #[error(transparent)]
+    Proof(#[from] ProofError),
+}
+
+/// Creates the store of `owner` under `identity` in `directory`, which is made if need be.
+///
+/// # Errors
+/// [`CreateError::Exists`] if there is one; then nothing is changed.
+pub fn create(directory: &Path, owner: &Owner, identity: Identity) -> Result<(), CreateError> {
+    std::fs::create_dir_all(directory).map_err(DurableError::on("create the directory", directory))?;
+    let _lock = LockFile::acquire(&directory.join(LOCK))?;
+    let (file, new) = (directory.join(FILE), directory.join(FILE_NEW));
+    if file.exists() {
+        return Err(CreateError::Exists(directory.to_path_buf()));
+    }
+    // Left over from an init that was cut short.
+    if let Err(error) = std::fs::remove_file(&new)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        return Err(DurableError::on("remove", &new)(error).into());
+    }
+    let failed = |source| CreateError::Failed { file: new.clone(), source: Box::new(source) };
+    let database = builder().create(&new).map_err(|error| failed(error.into()))?;
+    write_first(&database, owner, identity).map_err(failed)?;
+    drop(database);
+    std::fs::rename(&new, &file).map_err(DurableError::on("rename", &new))?;
+    sync_parent(&file)?;
+    Ok(sync_parent(directory)?)
+}
+
+/// Opens the store of `owner` in `directory` and reads all of it.
+///
+/// # Errors
+/// [`OpenError`]; nothing is changed.
+pub fn open(directory: &Path, owner: &Owner) -> Result<Loaded, OpenError> {
+    let file = directory.join(FILE);
+    if !file.exists() {
+        // A directory that cannot be looked into is not an empty one.
+        return match std::fs::metadata(&file) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(OpenError::Failed { file, source: Box::new(redb::Error::Io(error)) })
+            }
+            _ => Err(OpenError::Missing(directory.to_path_buf())),
+        };
+    }
+    let lock = LockFile::acquire(&directory.join(LOCK))?;
+    let database = match builder().set_check_integrity_on_open(true).open(&file) {
+        Ok(database) => database,
+        Err(error) => return Err(not_opened(file, error)),
+    };
+    load(database, file, owner, Some(lock))
+}
+
+fn builder() -> Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    builder
+}
+
+fn not_opened(file: PathBuf, error: redb::DatabaseError) -> OpenError {
+    use redb::{DatabaseError, StorageError};
+    match error {
+        DatabaseError::Storage(StorageError::Corrupted(why)) => OpenError::Corrupt { file, why },
+        // redb says so of a file that does not begin as its own do, or ends too early.
+        DatabaseError::Storage(StorageError::Io(error))
+            if matches!(error.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof) =>
+        {
+            OpenError::Corrupt { file, why: error.to_string() }
+        }
+        DatabaseError::RepairAborted => OpenError::Corrupt { file, why: "it cannot be repaired".into() },
+        error => OpenError::Failed { file, source: Box::new(error.into()) },
+    }
+}
+
+fn write_first(database: &Database, owner: &Owner, identity: Identity) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    {
+        let mut meta = transaction.open_table(META)?;
+        meta.insert(META_FORMAT, FORMAT_VERSION.to_le_bytes().as_slice())?;
+        meta.insert(META_OWNER, encode(&OwnerRecord::new(owner, identity)).as_slice())?;
+        meta.insert(META_LSN, 0_u64.to_le_bytes().as_slice())?;
+        transaction.open_table(RECORDS)?;
+    }
+    Ok(transaction.commit()?)
+}
+
+fn load(
+    database: Database,
+    file: PathBuf,
+    owner: &Owner,
+    lock: Option<LockFile>,
+) -> Result<Loaded, OpenError> {
+    let contents = match read_all(&database) {
+        Ok(contents) => contents,
+        Err(NotRead::Damaged(why)) => return Err(OpenError::Corrupt { file, why }),
+        Err(NotRead::Failed(source)) => return Err(OpenError::Failed { file, source: Box::new(source) }),
+    };
+    if contents.format != FORMAT_VERSION {
+        return Err(OpenError::OtherFormat { file, found: contents.format });
+    }
+    let (durable, lsn) = match contents.rest {
+        Ok(rest) => rest,
+        Err(why) => return Err(OpenError::Corrupt { file, why }),
+    };
+    if contents.owner.as_ref() != Some(owner) {
+        let found = contents.owner.unwrap_or_else(|| Owner::new("?", "?"));
+        return Err(OpenError::NotOurs { file, found, expected: owner.clone() });
+    }
+    Ok(Loaded { store: Store { database, file, lsn, _lock: lock }, durable, lsn })
+}
+
+/// What a database says; the format decides whether the rest means anything.
+struct Contents {
+    format: u32,
+    owner: Option<Owner>,
+    rest: Result<(Durable, Lsn), String>,
+}
+
+enum NotRead {
+    Damaged(String),
+    Failed(redb::Error),
+}
+
+impl<E: Into<redb::Error>> From<E> for NotRead {
+    fn from(error: E) -> Self {
+        match error.into() {
+            redb::Error::Corrupted(why) => Self::Damaged(why),
+            error @ (redb::Error::TableDoesNotExist(_) | redb::Error::TableTypeMismatch { .. }) => {
+                Self::Damaged(error.to_string())
+            }
+            error => Self::Failed(error),
+        }
+    }
+}
+
+fn read_all(database: &Database) -> Result<Contents, NotRead> {
+    let transaction = database.begin_read()?;
+    let meta = transaction.open_table(META)?;
+    let word = |name: &str| -> Result<Vec<u8>, NotRead> {
+        let value = meta.get(name)?.map(|value| value.value().to_vec());
+        value.ok_or_else(|| NotRead::Damaged(format!("it has no {name}")))
+    };
+    let format = word(META_FORMAT)?.try_into().map(u32::from_le_bytes);
+    let format = format.map_err(|_| NotRead::Damaged("its format is no number".into()))?;
+    let lsn = word(META_LSN)?.try_into().map(u64::from_le_bytes);
+    let lsn = lsn.map_err(|_| NotRead::Damaged("its count of commits is no number".into()))?;
+    let Ok(owner) = postcard::from_bytes::<OwnerRecord>(&word(META_OWNER)?) else {
+        return Ok(Contents { format, owner: None, rest: Err("it does not say whose it is".into()) });
+    };
+    let mut durable = Durable::new(owner.identity());
+    let records = transaction.open_table(RECORDS)?;
+    for entry in records.iter()? {
+        let (key, value) = entry?;
+        match decode(key.value(), value.value()) {
+            Ok(record) => durable.apply(&record),
+            Err(why) => return Ok(Contents { format, owner: Some(owner.owner()), rest: Err(why) }),
+        }
+    }
+    Ok(Contents { format, owner: Some(owner.owner()), rest: Ok((durable, Lsn(lsn))) })
+}
+
+fn decode(key: &[u8], value: &[u8]) -> Result<Record, String> {
+    let slot: Slot = postcard::from_bytes(key).map_err(|e| format!("an entry without a usable key: {e}"))?;
+    let record: Record = postcard::from_bytes(value).map_err(|e| format!("the entry {slot:?}: {e}"))?;
+    if record.slot() == slot { Ok(record) } else { Err(format!("the entry {slot:?} holds {record:?}")) }
+}
+
+fn encode<T: serde::Serialize>(value: &T) -> Vec<u8> {
+    postcard::to_stdvec(value).expect("the types of the store have nothing that postcard cannot write")
+}
+
+impl Store {
+    /// A store in any backend, made anew: for tests that break it.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub fn in_backend(
+        backend: impl StorageBackend,
+        owner: &Owner,
+        identity: Identity,
+    ) -> Result<Loaded, OpenError> {
+        let file = PathBuf::from("(backend)");
+        let failed = |source| OpenError::Failed { file: file.clone(), source: Box::new(source) };
+        let database = builder().create_with_backend(backend).map_err(|error| failed(error.into()))?;
+        write_first(&database, owner, identity).map_err(failed)?;
+        load(database, file, owner, None)
+    }
+
+    fn write<'r>(&self, records: impl Iterator<Item = &'r Record>, lsn: Lsn) -> Result<(), redb::Error> {
+        let transaction = self.database.begin_write()?;
+        {
+            let mut table = transaction.open_table(RECORDS)?;
+            for record in records {
+                table.insert(encode(&record.slot()).as_slice(), encode(record).as_slice())?;
+            }
+            transaction.open_table(META)?.insert(META_LSN, lsn.0.to_le_bytes().as_slice())?;
+        }
+        Ok(transaction.commit()?)
+    }
+}
+
+impl sitegate_protocol::Store for Store {
+    type Error = CommitError;
+
+    fn commit<'r>(&mut self, records: impl Iterator<Item = &'r Record>) -> Result<Lsn, CommitError> {
+        let lsn = Lsn(self.lsn.0 + 1);
+        self.write(records, lsn)
+            .map_err(|source| CommitError::Store { file: self.file.clone(), source: Box::new(source) })?;
+        self.lsn = lsn;
+        Ok(lsn)
+    }
+}

@@ -1,0 +1,124 @@
+//! The command line: arguments, talking to a member, waiting, and what is printed.
+//!
+//! Data goes to standard output, everything else to standard error. [`exit`] lists how the program ends.
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+use sitegate_member::config::{MemberName, TicketName};
+
+mod args;
+mod attest;
+pub(crate) mod client;
+mod command;
+pub(crate) mod exit;
+pub(crate) mod failure;
+mod fence;
+mod host;
+mod init;
+mod look;
+pub(crate) mod output;
+pub(crate) mod place;
+mod progress;
+mod status;
+mod style;
+mod table;
+mod text;
+pub(crate) mod view;
+
+use args::{
+    AttestArgs, Cli, Command, MemberCommand, ReadmitArgs, ReasonArgs, SiteArgs, StandbyArgs, WishCommand,
+};
+use command::{Wish, give};
+use exit::Exit;
+use failure::Failure;
+
+/// Runs the program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::from_command_line();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = runtime
+        .map_err(|error| Failure::machine("start", &error))
+        .and_then(|runtime| runtime.block_on(run(&cli.command)));
+    match result {
+        Ok(()) => Exit::Done.into(),
+        Err(failure) => {
+            // The message is all that is left to say; if nobody can read it, the code still tells.
+            eprintln!("{failure}");
+            failure.exit.into()
+        }
+    }
+}
+
+async fn run(command: &Command) -> Result<(), Failure> {
+    match command {
+        Command::Status(args) => status::run(args).await,
+        Command::Explain(args) => look::explain(args).await,
+        Command::History(args) => look::history(args).await,
+        Command::Member(MemberCommand::List(args)) => look::members(args).await,
+        Command::Member(MemberCommand::Readmit(args)) => give(&readmit_wish(args), &args.wait).await,
+        Command::Fence(command) => fence::run(command).await,
+        Command::Check(args) => host::check(args),
+        Command::Reload(args) => host::reload(args).await,
+        Command::Init(args) => init::run(args),
+        Command::Pki(command) => {
+            Ok(crate::pki::run(command, &mut io::stdout().lock(), &mut io::stderr().lock())?)
+        }
+        Command::Playground(args) => crate::playground::run(args).await,
+        Command::PlaygroundWriter(command) => crate::playground::run_writer(command),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "sitegate", &mut script);
+            output::print(&String::from_utf8_lossy(&script))
+        }
+        Command::Wish(wish) => give_wish(wish).await,
+    }
+}
+
+async fn give_wish(command: &WishCommand) -> Result<(), Failure> {
+    let (wish, wait) = match command {
+        WishCommand::Grant(args) => (about_site("grant", &args.ticket, &args.site, &args.reason), &args.wait),
+        WishCommand::Move(args) => (about_site("move", &args.ticket, &args.to, &args.reason), &args.wait),
+        WishCommand::Revoke(args) => (about_ticket("revoke", &args.ticket, &args.reason), &args.wait),
+        WishCommand::Pause(args) => (about_ticket("pause", &args.ticket, &args.reason), &args.wait),
+        WishCommand::Resume(args) => (about_ticket("resume", &args.ticket, &args.reason), &args.wait),
+        WishCommand::Standby(StandbyArgs { keep, site }) => {
+            (Wish { keep: *keep, ..site_wish("standby", site) }, &site.wait)
+        }
+        WishCommand::Online(args) => (site_wish("online", args), &args.wait),
+        WishCommand::AttestDead(args) => (attest_wish(args)?, &args.wait),
+    };
+    give(&wish, wait).await
+}
+
+fn about_ticket(command: &'static str, ticket: &TicketName, reason: &ReasonArgs) -> Wish {
+    Wish { command, ticket: Some(ticket.to_string()), reason: reason.reason.clone(), ..Wish::default() }
+}
+
+fn about_site(command: &'static str, ticket: &TicketName, site: &MemberName, reason: &ReasonArgs) -> Wish {
+    Wish { site: Some(site.to_string()), ..about_ticket(command, ticket, reason) }
+}
+
+fn site_wish(command: &'static str, args: &SiteArgs) -> Wish {
+    let site = Some(args.site.to_string());
+    Wish { command, site, reason: args.reason.reason.clone(), ..Wish::default() }
+}
+
+fn readmit_wish(args: &ReadmitArgs) -> Wish {
+    let member = Some(args.name.to_string());
+    Wish { command: "readmit", member, reason: args.reason.reason.clone(), ..Wish::default() }
+}
+
+fn attest_wish(args: &AttestArgs) -> Result<Wish, Failure> {
+    let ticket = args.ticket.as_ref().map(ToString::to_string);
+    attest::confirm(args.site.as_str(), ticket.as_deref(), args.yes_i_have_seen_it_dead)?;
+    Ok(Wish {
+        command: "attest-dead",
+        ticket,
+        site: Some(args.site.to_string()),
+        reason: Some(args.reason.clone()),
+        ..Wish::default()
+    })
+}

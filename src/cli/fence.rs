@@ -1,0 +1,270 @@
+//! `sitegate fence`: what this site's fence daemon guards, and what it did.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use sitegate_fence_client::client::{Client as Fenced, ClientError};
+use sitegate_fence_client::status::{FencePhase, HistoryEntry, ResourceState, ResourceStatus, Status};
+use sitegate_fence_client::wire::{Activity, Instant, Name, Notice, Receipt};
+
+use super::client::Client;
+use super::exit::Exit;
+use super::failure::{Failure, with_causes};
+use super::output::{print, print_json, print_json_line};
+use super::place::PlaceArgs;
+use super::table::Table;
+use super::view::{length, read};
+
+/// The commands of `sitegate fence`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum FenceCommand {
+    /// Show what is armed, until when, and the last receipts
+    Status(FenceArgs),
+    /// Show what was armed, started, stopped and fenced lately
+    History(FenceHistoryArgs),
+}
+
+/// `sitegate fence status`.
+#[derive(Debug, Args)]
+pub(crate) struct FenceArgs {
+    /// Print what sitegate-fenced answers, as JSON
+    #[arg(long)]
+    json: bool,
+    /// Ask sitegate-fenced itself on this socket, also while sitegated is down
+    #[arg(long, value_name = "PATH", help_heading = "Whom to ask")]
+    fenced_socket: Option<PathBuf>,
+    #[command(flatten)]
+    place: PlaceArgs,
+}
+
+/// `sitegate fence history`.
+#[derive(Debug, Args)]
+pub(crate) struct FenceHistoryArgs {
+    /// Only of this ticket
+    #[arg(value_parser = Name::new)]
+    ticket: Option<Name>,
+    #[command(flatten)]
+    args: FenceArgs,
+}
+
+/// How long sitegate-fenced may take to answer: it never waits for a program to do so.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+
+/// Does what `command` says.
+///
+/// # Errors
+/// Nobody answers, or the member asked has no fence daemon.
+pub(crate) async fn run(command: &FenceCommand) -> Result<(), Failure> {
+    match command {
+        FenceCommand::Status(args) => status(args).await,
+        FenceCommand::History(args) => history(args).await,
+    }
+}
+
+async fn status(args: &FenceArgs) -> Result<(), Failure> {
+    let answer = match &args.fenced_socket {
+        Some(path) => to_json(&ask(path, async |fenced| fenced.status().await).await?)?,
+        None => Client::new(args.place.resolve()?).get("/v1/fence/status").await?,
+    };
+    if args.json {
+        return print_json(&answer);
+    }
+    print(&status_text(&read(&answer)?))
+}
+
+async fn history(args: &FenceHistoryArgs) -> Result<(), Failure> {
+    let answer = match &args.args.fenced_socket {
+        Some(path) => {
+            let resource = args.ticket.clone();
+            let entries = ask(path, async |fenced| fenced.history(resource, None).await).await?;
+            json!({ "entries": to_json(&entries)? })
+        }
+        None => {
+            let query = args.ticket.as_ref().map(|ticket| format!("?resource={ticket}")).unwrap_or_default();
+            Client::new(args.args.place.resolve()?).get(&format!("/v1/fence/history{query}")).await?
+        }
+    };
+    let entries = answer["entries"].as_array().cloned().unwrap_or_default();
+    if args.args.json {
+        return entries.iter().try_for_each(print_json_line);
+    }
+    let mut text = String::new();
+    for entry in &entries {
+        text.push_str(&history_line(&read(entry)?));
+    }
+    print(&text)
+}
+
+/// Connects to sitegate-fenced and asks it.
+async fn ask<T>(
+    path: &Path,
+    question: impl AsyncFnOnce(Fenced) -> Result<T, ClientError>,
+) -> Result<T, Failure> {
+    let asking = async {
+        let (fenced, _events, _status) = Fenced::connect(path, None, false).await?;
+        question(fenced).await
+    };
+    match tokio::time::timeout(ANSWER_MAX, asking).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(Failure::new(Exit::Unreachable, with_causes(&error))
+            .hint("see whether sitegate-fenced runs here, and that you may use its socket")),
+        Err(_) => {
+            Err(Failure::new(Exit::Unreachable, "sitegate-fenced does not answer").hint("look at its log"))
+        }
+    }
+}
+
+fn to_json(value: &impl serde::Serialize) -> Result<Value, Failure> {
+    serde_json::to_value(value).map_err(|error| Failure::new(Exit::Failed, error.to_string()))
+}
+
+fn status_text(status: &Status) -> String {
+    let mut text = format!("sitegate-fenced {}, containment by {}\n\n", status.version, status.containment);
+    let mut table = Table::new(&["TICKET", "STATE", "TOKEN", "FENCES IN", "PROGRAM", "PLAN", "LAST RECEIPT"]);
+    for resource in &status.resources {
+        let [state, token, left, program] = state_cells(&resource.state, status.now);
+        table.row([
+            resource.name.to_string(),
+            state,
+            token,
+            left,
+            program,
+            plan_text(resource),
+            resource.receipt.as_ref().map_or_else(|| "-".to_owned(), receipt_text),
+        ]);
+    }
+    text.push_str(&table.to_string());
+    if let Some(why) = &status.store_failed {
+        text.push_str(&format!("\nwarning: the state cannot be written, so nothing can be armed: {why}\n"));
+    }
+    text
+}
+
+fn state_cells(state: &ResourceState, now: Instant) -> [String; 4] {
+    let none = || "-".to_owned();
+    match state {
+        ResourceState::Unarmed => ["not armed".to_owned(), none(), none(), none()],
+        ResourceState::Arming { token } => ["being armed".to_owned(), token.to_string(), none(), none()],
+        ResourceState::Armed { token, deadline, activity, .. } => [
+            "armed".to_owned(),
+            token.to_string(),
+            length(deadline.remaining_ns(now) / 1_000_000),
+            activity_text(activity),
+        ],
+        ResourceState::Fencing { token, rounds, phase, .. } => {
+            let failed = if *rounds > 0 { format!(", FAILED {rounds} times") } else { String::new() };
+            [format!("fencing: {}{failed}", phase_text(*phase)), token.to_string(), none(), none()]
+        }
+    }
+}
+
+fn activity_text(activity: &Activity) -> String {
+    match activity {
+        Activity::Idle => "not started".to_owned(),
+        Activity::Starting => "start runs".to_owned(),
+        Activity::Started => "started".to_owned(),
+        Activity::Stopping => "stop runs".to_owned(),
+        Activity::Stopped => "stopped".to_owned(),
+        Activity::Failed(why) => format!("FAILED: {why}"),
+        Activity::Interrupted => "interrupted".to_owned(),
+    }
+}
+
+fn phase_text(phase: FencePhase) -> String {
+    match phase {
+        FencePhase::Killing => "kills what was started".to_owned(),
+        FencePhase::Waiting => "waits for other plans".to_owned(),
+        FencePhase::Level(level) => format!("level {level}"),
+        FencePhase::Recording => "records the receipt".to_owned(),
+        FencePhase::Paused => "all levels failed, rests before the next try".to_owned(),
+    }
+}
+
+fn plan_text(resource: &ResourceStatus) -> String {
+    if resource.plan.levels.is_empty() {
+        return "kill only".to_owned();
+    }
+    format!("{}, at most {}", resource.plan.levels.join(" > "), length(resource.plan.within_ms))
+}
+
+fn receipt_text(receipt: &Receipt) -> String {
+    let level = receipt.level.map(|level| format!(", level {level}")).unwrap_or_default();
+    format!("token {}{level}, {}, {}", receipt.token, receipt.reason, moment(receipt.proof.unix_ms))
+}
+
+fn history_line(entry: &HistoryEntry) -> String {
+    let what = match &entry.event {
+        Notice::Armed { token, .. } => format!("armed, token {token}"),
+        Notice::Extended { token, .. } => format!("deadline set, token {token}"),
+        Notice::Started { token, failed, .. } => ended("start", *token, failed.as_deref()),
+        Notice::Stopped { token, failed, .. } => ended("stop", *token, failed.as_deref()),
+        Notice::Fencing { token, reason, .. } => format!("fencing begins, token {token}: {reason}"),
+        Notice::LevelFailed { token, level, why, .. } => {
+            format!("level {level} failed, token {token}: {why}")
+        }
+        Notice::FenceFailed { token, rounds, why, .. } => {
+            format!("ALL LEVELS FAILED {rounds} times, token {token}: {why}")
+        }
+        Notice::Receipt(receipt) => format!("fenced: {}: {}", receipt_text(receipt), receipt.proof.what),
+    };
+    format!("{}  {:12}  {what}\n", moment(entry.unix_ms), entry.event.resource().as_str())
+}
+
+fn ended(program: &str, token: u64, failed: Option<&str>) -> String {
+    match failed {
+        None => format!("{program} succeeded, token {token}"),
+        Some(why) => format!("{program} FAILED, token {token}: {why}"),
+    }
+}
+
+/// A wall-clock time in milliseconds since 1970, in RFC 3339.
+fn moment(unix_ms: u64) -> String {
+    let time = SystemTime::UNIX_EPOCH + Duration::from_millis(unix_ms);
+    Timestamp::try_from(time).map_or_else(|_| "-".to_owned(), |time| time.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status() -> Value {
+        json!({
+            "protocol": 1, "version": "0.1.0", "boot_id": "b", "now": {"boot_ns": 1_000_000_000_u64, "raw_ns": 5},
+            "site": "paris", "containment": "tree", "concurrency": 32, "store_failed": null,
+            "resources": [
+                {"name": "db", "state": "armed", "token": 257, "incarnation": 3,
+                 "deadline": {"boot_ns": 3_500_000_000_u64, "raw_ns": 9_000_000_000_u64}, "activity": "started",
+                 "receipt": null,
+                 "plan": {"levels": ["command", "reboot"], "within_ms": 1400, "within_all_ms": 1400, "certain": true,
+                          "starts": true, "stops": true}},
+                {"name": "web", "state": "fencing", "token": 9, "reason": "deadline",
+                 "began": {"boot_ns": 1, "raw_ns": 1}, "rounds": 2, "phase": {"level": 1},
+                 "receipt": {"resource": "web", "token": 5, "reason": "deadline", "level": 2,
+                             "proof": {"what": "command exited with code 0", "unix_ms": 0},
+                             "began": {"boot_ns": 1, "raw_ns": 1}, "ended": {"boot_ns": 1, "raw_ns": 1}},
+                 "plan": {"levels": [], "within_ms": 200, "within_all_ms": 200, "certain": false, "starts": true,
+                          "stops": false}},
+            ],
+        })
+    }
+
+    #[test]
+    fn the_table_says_what_is_armed_until_when() {
+        assert_eq!(
+            status_text(&read(&status()).unwrap()),
+            [
+                "sitegate-fenced 0.1.0, containment by tree",
+                "",
+                "TICKET  STATE                             TOKEN  FENCES IN  PROGRAM  PLAN                             LAST RECEIPT",
+                "db      armed                             257    2.5 s      started  command > reboot, at most 1.4 s  -",
+                "web     fencing: level 1, FAILED 2 times  9      -          -        kill only                        \
+                 token 5, level 2, deadline, 1970-01-01T00:00:00Z",
+                "",
+            ]
+            .join("\n")
+        );
+    }
+}

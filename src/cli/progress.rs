@@ -1,0 +1,84 @@
+//! What a command waits for, on standard error: one line that is rewritten on a terminal, plain lines elsewhere.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Instant;
+
+/// One wait.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    terminal: bool,
+    began: Instant,
+    text: String,
+    drawn: bool,
+}
+
+/// Back to the first column; erase the line. See console_codes(4).
+const ERASE_LINE: &str = "\r\x1b[2K";
+/// A line that is too long is cut rather than wrapped: only one can be erased.
+const NO_WRAP: (&str, &str) = ("\x1b[?7l", "\x1b[?7h");
+
+impl Progress {
+    /// Begins now, with nothing shown.
+    #[must_use]
+    pub(crate) fn new() -> Self {
+        Self {
+            terminal: io::stderr().is_terminal(),
+            began: Instant::now(),
+            text: String::new(),
+            drawn: false,
+        }
+    }
+
+    /// Shows what it waits for now.
+    pub(crate) fn waits_for(&mut self, text: &str) {
+        if self.text == text {
+            return;
+        }
+        text.clone_into(&mut self.text);
+        if self.terminal {
+            self.draw();
+        } else {
+            say(&format!("{text}\n"));
+        }
+    }
+
+    /// Shows how long it has waited; call it about once a second.
+    pub(crate) fn tick(&mut self) {
+        if self.terminal && !self.text.is_empty() {
+            self.draw();
+        }
+    }
+
+    /// Takes the line away, for what comes after it.
+    pub(crate) fn clear(&mut self) {
+        if self.drawn {
+            say(ERASE_LINE);
+            self.drawn = false;
+        }
+    }
+
+    fn draw(&mut self) {
+        let seconds = self.began.elapsed().as_secs();
+        let (before, after) = NO_WRAP;
+        say(&format!("{ERASE_LINE}{before}[{seconds} s] {}{after}", self.text));
+        self.drawn = true;
+    }
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// Talk that cannot be heard is no reason to stop.
+fn say(text: &str) {
+    let mut err = io::stderr().lock();
+    let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());
+}

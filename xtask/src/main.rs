@@ -1,0 +1,126 @@
+//! Routines of the project: `cargo xtask COMMAND`. Uses nothing but the standard library, so that it is there at once.
+
+use std::collections::BTreeSet;
+use std::env;
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+const HELP: &str = "\
+Usage: cargo xtask COMMAND
+
+Commands:
+  playground [ARGS]   build all programs in release and run `sitegate playground ARGS`
+  tree-check          the arbitrator must depend on no command line parser, no fencing and no dashboard
+  protocol-check      the protocol must depend on nothing but serde and siphasher
+";
+
+fn main() -> ExitCode {
+    let mut arguments = env::args_os().skip(1);
+    let command = arguments.next().unwrap_or_default();
+    let result = match command.to_str() {
+        Some("playground") => playground(arguments.collect()),
+        Some("tree-check") => tree_check(),
+        Some("protocol-check") => protocol_check(),
+        Some("help" | "-h" | "--help") => {
+            print!("{HELP}");
+            Ok(())
+        }
+        _ => Err(HELP.to_owned()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("error: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The packages with programs that the playground starts.
+const WITH_PROGRAMS: [&str; 3] = ["sitegate", "sitegate-fence", "sitegate-arbitrator"];
+
+fn playground(arguments: Vec<OsString>) -> Result<(), String> {
+    let mut build = cargo();
+    build.args(["build", "--release", "--bins"]);
+    for package in WITH_PROGRAMS {
+        build.args(["--package", package]);
+    }
+    let built = build.status().map_err(|error| format!("cannot run cargo: {error}"))?;
+    if !built.success() {
+        return Err("the build failed".to_owned());
+    }
+    let program = target_directory()?.join("release/sitegate");
+    let mut play = Command::new(&program);
+    play.arg("playground").args(arguments);
+    // Takes this process's place, so that Ctrl-C and the exit code are the playground's own.
+    Err(format!("cannot run {}: {}", program.display(), play.exec()))
+}
+
+/// Where cargo put this program: in the directory of its profile, below the target directory.
+fn target_directory() -> Result<PathBuf, String> {
+    let program = env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
+    let directory = program.parent().and_then(|profile| profile.parent());
+    directory.map(PathBuf::from).ok_or_else(|| format!("{} lies in no target directory", program.display()))
+}
+
+/// What must not reach the arbitrator, by the beginning of its name.
+const NOT_IN_ARBITRATOR: [&str; 5] = ["clap", "rcgen", "sitegate-dashboard", "sitegate-fence", "tempfile"];
+
+fn tree_check() -> Result<(), String> {
+    let tree = tree("sitegate-arbitrator")?;
+    let unwanted: Vec<&str> = tree
+        .iter()
+        .map(String::as_str)
+        .filter(|name| {
+            *name == "sitegate" || NOT_IN_ARBITRATOR.iter().any(|unwanted| name.starts_with(unwanted))
+        })
+        .collect();
+    if unwanted.is_empty() {
+        println!("sitegate-arbitrator: {} packages, none of them unwanted", tree.len());
+        return Ok(());
+    }
+    Err(format!("sitegate-arbitrator must not depend on {}", unwanted.join(", ")))
+}
+
+/// All that the protocol may depend on, with what these bring along themselves.
+const IN_PROTOCOL: [&str; 9] = [
+    "sitegate-protocol",
+    "serde",
+    "serde_core",
+    "serde_derive",
+    "siphasher",
+    // Of serde's derive macro, at compile time:
+    "proc-macro2",
+    "quote",
+    "syn",
+    "unicode-ident",
+];
+
+fn protocol_check() -> Result<(), String> {
+    let tree = tree("sitegate-protocol")?;
+    let unwanted: Vec<&str> =
+        tree.iter().map(String::as_str).filter(|name| !IN_PROTOCOL.contains(name)).collect();
+    if unwanted.is_empty() {
+        println!("sitegate-protocol: serde and siphasher, nothing else");
+        return Ok(());
+    }
+    Err(format!("sitegate-protocol must not depend on {}", unwanted.join(", ")))
+}
+
+/// The names of all packages that end up in `package`, itself included.
+fn tree(package: &str) -> Result<BTreeSet<String>, String> {
+    let mut command = cargo();
+    command.args(["tree", "--package", package, "--edges", "normal", "--prefix", "none", "--format", "{p}"]);
+    let output = command.output().map_err(|error| format!("cannot run cargo: {error}"))?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    Ok(text.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect())
+}
+
+fn cargo() -> Command {
+    Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
