@@ -116,6 +116,12 @@ pub struct Boot(pub u64);
 pub struct Raw(pub u64);
 
 impl Boot {
+    /// The reading `span` earlier, at least zero.
+    #[must_use]
+    pub const fn minus(self, span: Span) -> Self {
+        Self(self.0.saturating_sub(span.0))
+    }
+
     /// The reading `span` later.
     #[must_use]
     pub const fn plus(self, span: Span) -> Self {

@@ -135,7 +135,7 @@ impl Member {
     }
 
     /// Whether this site would hold the ticket, by the wishes it knows.
-    fn would_hold(&self, ticket: &TicketName, local: &Local) -> Option<(Option<MemberId>, u64)> {
+    pub(super) fn would_hold(&self, ticket: &TicketName, local: &Local) -> Option<(Option<MemberId>, u64)> {
         let intent = self.intent(ticket)?;
         let Wanted::Managed { preferred } = intent.wanted else { return None };
         (!intent.paused && self.refusal(ticket, local).is_none()).then_some((preferred, intent.version))

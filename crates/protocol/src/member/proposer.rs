@@ -346,6 +346,12 @@ impl Member {
         contention.failures = (contention.failures + 1).min(BACKOFF_DOUBLINGS_MAX);
         let longest = retry.times(1 << contention.failures).as_nanos();
         contention.until = now.boot.plus(Span::from_nanos(self.rng.below(longest.max(1))));
+        if let Some(round) = self.rounds.get(key).filter(|round| round.aim == Aim::Acquire)
+            && let Some((_, until)) = round.leased.values().min_by_key(|(_, until)| *until)
+        {
+            // Somebody renews a lease: trying before it can end would only outbid what its holder has to say.
+            contention.until = contention.until.max(until.minus(self.settings.timing.step().times(2)));
+        }
         self.end_round(key);
         self.round_ended(now, key);
     }

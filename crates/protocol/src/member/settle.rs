@@ -55,10 +55,12 @@ impl Member {
         soonest: &mut Soonest,
     ) -> bool {
         let key = Key::Ownership(ticket.clone());
-        let revoked = self.intent(ticket).is_some_and(|intent| intent.wanted == Wanted::Revoked);
-        let abandoned =
-            revoked && self.ownership(ticket).held().is_some_and(|t| self.may_write_off(ticket, t));
-        if local.waiters.is_empty() && !abandoned {
+        let unfinished = self.is_unfinished(ticket) && self.would_hold(ticket, local).is_none();
+        let unsettled = unfinished || self.is_abandoned(ticket);
+        if !unsettled {
+            local.unsettled = None;
+        }
+        if local.waiters.is_empty() && !unsettled {
             let settling = self.rounds.get(&key).is_some_and(|round| round.aim == Aim::Settle);
             if settling {
                 self.end_round(&key);
@@ -75,9 +77,11 @@ impl Member {
             return false;
         }
         let rank = self.settings.rank(ticket, None, self.settings.me);
-        let since = local.waiters.iter().map(|w| w.since).min();
-        let since = since.unwrap_or_else(|| *local.eligible.get_or_insert(now));
-        let at = since.boot.plus(self.settings.timing.step().times(u64::from(rank)));
+        // What nobody asks for waits a while: whoever was at it may still finish, and say so.
+        let grace = self.settings.timing.heartbeat.times(3);
+        let asked = local.waiters.iter().map(|w| w.since.boot).min();
+        let since = asked.unwrap_or_else(|| local.unsettled.get_or_insert(now).boot.plus(grace));
+        let at = since.plus(self.settings.timing.step().times(u64::from(rank)));
         if now.boot < at {
             soonest.boot(at);
             return false;
@@ -88,6 +92,20 @@ impl Member {
         }
         self.begin_or_wait(now, ticket, rank, Aim::Settle, soonest);
         true
+    }
+
+    /// A revoked ticket of a site that has gone, or of this one, which will not take it up again.
+    fn is_abandoned(&self, ticket: &TicketName) -> bool {
+        let revoked = self.intent(ticket).is_some_and(|intent| intent.wanted == Wanted::Revoked);
+        revoked && self.ownership(ticket).held().is_some_and(|t| self.may_write_off(ticket, t))
+    }
+
+    /// A release of an earlier process of this site that may never have been chosen.
+    fn is_unfinished(&self, ticket: &TicketName) -> bool {
+        let key = Key::Ownership(ticket.clone());
+        let accepted = self.register(&key).and_then(crate::register::Register::accepted);
+        let own = accepted.is_some_and(|a| a.ballot.is_of(self.settings.me));
+        own && self.ownership(ticket).held().is_none() && !self.is_chosen(&key)
     }
 
     fn is_attested(&self, ticket: &TicketName) -> bool {

@@ -30,6 +30,8 @@ pub(super) struct Local {
     pub(super) readiness: Readiness,
     /// Since when this site could acquire, for holding back by rank.
     pub(super) eligible: Option<Now>,
+    /// Since when there is something to settle that nobody asks for.
+    pub(super) unsettled: Option<Now>,
     /// Since when it rests after a failed health check.
     pub(super) resting: Option<Now>,
     /// Who waits for an ownership round.
