@@ -33,7 +33,7 @@ use crate::settings::Settings;
 use crate::support::{Digest, Support};
 use crate::time::{Boot, Now};
 use crate::timer::{Timeouts, Timer, Timers};
-use crate::turn::{Address, Send, Step};
+use crate::turn::{Address, Send, Step, Urgency};
 use crate::value::{Intent, Key, Ownership, StandbyMode, Value};
 
 use acceptor::Parked;
@@ -64,6 +64,8 @@ pub struct Member {
     durable: Durable,
     life: Life,
     lsn: Lsn,
+    /// Whether this life is on the disk: before that it says nothing at all.
+    life_durable: bool,
     started: Now,
     serial: u64,
     standing: Standing,
@@ -153,6 +155,7 @@ impl Member {
             durable,
             life,
             lsn: start.lsn,
+            life_durable: false,
             started: now,
             serial: 0,
             standing: Standing::Quarantined,
@@ -292,8 +295,13 @@ impl Member {
     /// Everything up to step `serial` is durable, as the store's commit `lsn`, since about `now`.
     pub(crate) fn committed(&mut self, serial: u64, lsn: Lsn, now: Now) {
         self.lsn = lsn;
+        self.life_durable = true;
         self.support.committed(serial);
         self.pulse.committed(now);
+    }
+
+    pub(crate) const fn is_life_durable(&self) -> bool {
+        self.life_durable
     }
 
     pub(crate) fn nonce_of(&self, member: MemberId) -> Option<Nonce> {
@@ -347,7 +355,9 @@ impl Member {
         if to == self.settings.me {
             self.loopback.push_back(body);
         } else {
-            self.out.sends.push(Send { to, address: Address::Whoever, body });
+            let proposal = matches!(body, Body::Prepare { .. } | Body::Accept { .. });
+            let urgency = if proposal { Urgency::Proposal } else { Urgency::AfterCommit };
+            self.out.sends.push(Send { to, urgency, address: Address::Whoever, body });
         }
     }
 
@@ -368,7 +378,8 @@ impl Member {
         if to == self.settings.me {
             self.loopback.push_back(body);
         } else {
-            self.out.sends.push(Send { to, address: Address::Process(nonce), body });
+            let address = Address::Process(nonce);
+            self.out.sends.push(Send { to, urgency: Urgency::AfterCommit, address, body });
         }
     }
 

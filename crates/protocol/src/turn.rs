@@ -29,8 +29,19 @@ pub struct Step {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Send {
     pub(crate) to: MemberId,
+    pub(crate) urgency: Urgency,
     pub(crate) address: Address,
     pub(crate) body: Body,
+}
+
+/// Whether something may be said before the commit that goes with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Urgency {
+    /// It speaks of what is being committed.
+    AfterCommit,
+    /// A proposal: it binds its proposer only once its own promise or vote is counted, and that waits for the commit.
+    /// A ballot that was proposed and forgotten has no value, or one that nobody else can propose.
+    Proposal,
 }
 
 /// Which process of a member is meant.
@@ -80,6 +91,18 @@ impl Turn {
     pub fn append(&mut self, later: Self) {
         self.records.extend(later.records);
         self.add(later.rest);
+    }
+
+    /// Proposals, which need not wait for the commit: whoever sends them now saves its time. If this is not called,
+    /// they come with the effects.
+    pub fn proposals(&mut self, member: &Member) -> Vec<(MemberId, Frame)> {
+        if !member.is_life_durable() {
+            return Vec::new();
+        }
+        let sends = core::mem::take(&mut self.rest.sends);
+        let (early, rest) = sends.into_iter().partition(|send| send.urgency == Urgency::Proposal);
+        self.rest.sends = rest;
+        frames(member, early)
     }
 
     /// Whether there is anything to commit.

@@ -236,7 +236,9 @@ impl World {
                     self.checks.violate("I10", self.time, format!("an arbitrator proposes {tenancy:?}"));
                 }
                 let terms = (tenancy.acquire_after.as_nanos(), tenancy.takeover);
-                self.checks.terms.insert((ticket.clone(), tenancy.token), terms);
+                // A may change under way; the least that was agreed is what the plan was given.
+                let known = self.checks.terms.entry((ticket.clone(), tenancy.token)).or_insert(terms);
+                *known = (known.0.min(terms.0), terms.1);
             }
             Ownership::Free { last_token, proof, .. } => {
                 self.check_proof(i, ticket, *last_token, *proof);

@@ -1,6 +1,6 @@
 //! What goes wrong, and how long.
 
-use sitegate_protocol::{Durable, Identity};
+use sitegate_protocol::{Durable, Event, Identity};
 
 use crate::clock::{MS, SECOND, Time};
 use crate::node::Disk;
@@ -29,7 +29,8 @@ impl World {
             60..75 => self.cut_some(),
             75..85 => self.kill_fenced(i),
             85..90 => self.kill_all(),
-            90..96 => self.keep_image(i),
+            90..93 => self.reload(i),
+            93..96 => self.keep_image(i),
             _ => self.lose_disk(i),
         }
     }
@@ -116,6 +117,14 @@ impl World {
             }
         }
         self.trace(0, || "some links are cut".into());
+    }
+
+    /// An administrator edits the configuration of one member and has it read.
+    fn reload(&mut self, i: usize) {
+        self.nodes[i].edition = self.rng.index(self.plan.editions.len());
+        self.trace(i, || "reloads".into());
+        let settings = self.plan.settings_of(self.nodes[i].id, self.nodes[i].edition);
+        self.deliver(i, Event::Reload(settings));
     }
 
     /// Somebody takes a backup.

@@ -8,6 +8,7 @@
 
 mod checks;
 mod clock;
+pub mod cost;
 mod fault;
 mod fenced;
 mod network;

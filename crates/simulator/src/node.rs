@@ -16,6 +16,8 @@ pub(crate) struct Node {
     pub(crate) role: Role,
     pub(crate) clocks: Clocks,
     pub(crate) disk: Disk,
+    /// Which edition of the configuration its files have.
+    pub(crate) edition: usize,
     /// Which boot the machine is in; a machine that is down is between two.
     pub(crate) boot: u64,
     pub(crate) up: bool,

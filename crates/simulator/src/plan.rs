@@ -39,6 +39,8 @@ pub struct Plan {
     pub(crate) members: Vec<MemberPlan>,
     pub(crate) tickets: Vec<TicketName>,
     pub(crate) settings: Settings,
+    /// The tickets as the configuration had and will have them: other E, A and takeover.
+    pub(crate) editions: Vec<BTreeMap<TicketName, TicketSettings>>,
     pub(crate) network: NetworkPlan,
     pub(crate) fence: FencePlan,
     pub(crate) faults: FaultPlan,
@@ -123,14 +125,16 @@ impl Plan {
             commit_max: rng.range(1, 15) * MS,
             disks,
         };
-        Self { options, members, tickets, settings, network, fence, faults }
+        let editions = draw_editions(&mut rng, &settings);
+        Self { options, members, tickets, settings, editions, network, fence, faults }
     }
 
-    /// The settings as `member` has them.
-    pub(crate) fn settings_of(&self, member: MemberId) -> Settings {
+    /// The settings as `member` has them, after it has read edition `edition` of the configuration.
+    pub(crate) fn settings_of(&self, member: MemberId, edition: usize) -> Settings {
         let site = self.settings.members.get(&member) == Some(&Role::Site);
         let local = if site { self.settings.local.clone() } else { BTreeMap::new() };
-        Settings { me: member, local, ..self.settings.clone() }
+        let tickets = self.editions[edition % self.editions.len()].clone();
+        Settings { me: member, local, tickets, ..self.settings.clone() }
     }
 
     /// The command that replays the run.
@@ -233,6 +237,20 @@ fn draw_settings(
         tickets: tickets.iter().map(|name| (name.clone(), ticket(rng))).collect(),
         local: tickets.iter().map(|name| (name.clone(), local.clone())).collect(),
     }
+}
+
+/// Administrators change their minds about times, now to more, now to less.
+fn draw_editions(rng: &mut Rng, settings: &Settings) -> Vec<BTreeMap<TicketName, TicketSettings>> {
+    let first = settings.tickets.clone();
+    let mut edition = || {
+        let change = |ticket: &TicketSettings, rng: &mut Rng| TicketSettings {
+            expire: ticket.expire.plus(Span::from_millis(rng.range(0, 4000))),
+            acquire_after: ticket.acquire_after.plus(Span::from_millis(rng.range(0, 2000))),
+            ..ticket.clone()
+        };
+        first.iter().map(|(name, ticket)| (name.clone(), change(ticket, rng))).collect()
+    };
+    vec![first.clone(), edition(), edition()]
 }
 
 fn draw_network(rng: &mut Rng, faults: bool) -> NetworkPlan {

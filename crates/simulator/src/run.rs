@@ -107,7 +107,8 @@ impl World {
     }
 
     fn longest_lease(&self) -> Time {
-        let leases = self.plan.settings.tickets.values().map(|t| t.expire.plus(t.acquire_after).as_nanos());
+        let tickets = self.plan.editions.iter().flat_map(|edition| edition.values());
+        let leases = tickets.map(|t| t.expire.plus(t.acquire_after).as_nanos());
         leases.max().unwrap_or(0) * 5 / 4
     }
 

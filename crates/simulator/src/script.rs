@@ -1,7 +1,5 @@
 //! Scenes: runs without chance, told as text. Each shows one exchange of the protocol (docs/protocol.md).
 
-use std::collections::BTreeMap;
-
 use sitegate_protocol::{
     Command, Drift, Identity, LocalTicket, MemberId, Role, Settings, Span, Takeover, TicketName,
     TicketSettings, Timing,
@@ -44,25 +42,39 @@ pub fn play(scene: &str) -> String {
     stage.text()
 }
 
-const PARIS: usize = 0;
-const LYON: usize = 1;
-const TIEBREAK: usize = 2;
+pub(crate) const PARIS: usize = 0;
+pub(crate) const LYON: usize = 1;
+pub(crate) const TIEBREAK: usize = 2;
 
-struct Stage {
-    world: World,
+/// A world without chance.
+pub(crate) struct Stage {
+    pub(crate) world: World,
 }
 
 impl Stage {
     fn new() -> Self {
-        let mut world = World::new(plan(), false);
+        Self::of(plan(vec![db()], 5 * MS, MS))
+    }
+
+    pub(crate) fn of(plan: Plan) -> Self {
+        let mut world = World::new(plan, false);
         world.calm = true;
         Self { world }
     }
 
-    fn run(&mut self, span: Time) {
+    pub(crate) fn run(&mut self, span: Time) {
         let until = self.world.time + span;
         self.world.run_until(until);
         assert!(!self.world.checks.is_violated(), "a scene breaks no invariant");
+    }
+
+    /// When the guard of `ticket` at `node` ends unless it is renewed, in true time.
+    pub(crate) fn guard_over(&self, node: usize, ticket: &TicketName) -> Time {
+        let node = &self.world.nodes[node];
+        let now = node.clocks.now(self.world.time);
+        let view = node.process.as_ref().map(|process| process.member.ticket_view(now, ticket));
+        let guard = view.and_then(|view| view.guard);
+        self.world.time + guard.map_or(0, |guard| guard.remaining.as_nanos())
     }
 
     fn text(self) -> String {
@@ -186,12 +198,12 @@ fn db() -> TicketName {
     TicketName::new("db").unwrap_or_else(|_| unreachable!("a ticket name"))
 }
 
-fn member(id: u8) -> MemberId {
+pub(crate) fn member(id: u8) -> MemberId {
     MemberId::new(id).unwrap_or_else(|| unreachable!("not 0"))
 }
 
-/// Two sites and an arbitrator: 5 ms one way, commits of 1 ms, true clocks.
-fn plan() -> Plan {
+/// Two sites and an arbitrator with true clocks; messages and commits always take the same time.
+pub(crate) fn plan(tickets: Vec<TicketName>, one_way: Time, commit: Time) -> Plan {
     let true_clock = Clock { offset: SECOND, ppm: 0 };
     let clocks = Clocks { boot: true_clock, raw: true_clock };
     let roles = [Role::Site, Role::Site, Role::Arbitrator];
@@ -218,17 +230,19 @@ fn plan() -> Plan {
         members: members.iter().map(|m| (m.id, m.role)).collect(),
         timing,
         trust_disk: true,
-        tickets: BTreeMap::from([(db(), ticket)]),
-        local: BTreeMap::from([(db(), local)]),
+        tickets: tickets.iter().map(|name| (name.clone(), ticket.clone())).collect(),
+        local: tickets.iter().map(|name| (name.clone(), local.clone())).collect(),
     };
+    let editions = vec![settings.tickets.clone()];
     Plan {
+        editions,
         options: Options { faults: false, ..Options::of(1) },
         members,
-        tickets: vec![db()],
+        tickets,
         settings,
         network: NetworkPlan {
-            delay_min: 5 * MS,
-            delay_max: 5 * MS,
+            delay_min: one_way,
+            delay_max: one_way,
             loss_percent: 0,
             duplicate_percent: 0,
             straggler_max: 0,
@@ -244,11 +258,11 @@ fn plan() -> Plan {
             every: SECOND,
             commands_every: SECOND,
             crash_at_commit: 0,
-            commit_min: MS,
+            commit_min: commit,
             check_max: 5 * MS,
             stop_max: 50 * MS,
             start_max: MS,
-            commit_max: MS + 1,
+            commit_max: commit + 1,
             disks: false,
         },
     }

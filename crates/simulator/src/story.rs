@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use sitegate_protocol::{
-    Accepted, Body, Effects, Intent, Key, MemberId, Note, Order, Ownership, Reply, StandbyMode, Value, Wanted,
+    Accepted, Body, Effects, Frame, Intent, Key, MemberId, Note, Order, Ownership, Reply, StandbyMode, Value, Wanted,
 };
 
 use crate::clock::{MS, Time};
@@ -38,8 +38,21 @@ impl Story {
                 self.say(time, &format!("{} {text}", name(me)));
             }
         }
+        self.tell_frames(time, me, &effects.frames);
+        for order in &effects.orders {
+            if let Some(text) = order_text(order, self.pulse) {
+                self.say(time, &format!("{} orders its fence daemon: {text}", name(me)));
+            }
+        }
+        for (_, reply) in &effects.replies {
+            self.say(time, &format!("{} answers the command: {}", name(me), reply_text(reply)));
+        }
+    }
+
+    /// What `me` says at one moment, once for all it is said to.
+    pub(crate) fn tell_frames(&mut self, time: Time, me: MemberId, frames: &[(MemberId, Frame)]) {
         let mut said: BTreeMap<(usize, String), Vec<&str>> = BTreeMap::new();
-        for (to, frame) in &effects.frames {
+        for (to, frame) in frames {
             for (order, body) in frame.bodies.iter().enumerate() {
                 if self.pulse || !body.is_prompt() {
                     said.entry((order, body_text(body))).or_default().push(name(*to));
@@ -48,14 +61,6 @@ impl Story {
         }
         for ((_, text), to) in said {
             self.say(time, &format!("{} -> {}: {text}", name(me), to.join(", ")));
-        }
-        for order in &effects.orders {
-            if let Some(text) = order_text(order, self.pulse) {
-                self.say(time, &format!("{} orders its fence daemon: {text}", name(me)));
-            }
-        }
-        for (_, reply) in &effects.replies {
-            self.say(time, &format!("{} answers the command: {}", name(me), reply_text(reply)));
         }
     }
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use sitegate_fence::deadman::Record as FenceRecord;
 use sitegate_fence_client::wire::Name;
 use sitegate_protocol::{
-    CheckId, CheckResult, Effects, Event, Frame, Identity, Lsn, Member, Nonce, Start, TicketName, Turn,
+    CheckId, CheckResult, Effects, Event, Frame, Identity, Lsn, Member, MemberId, Nonce, Note, Start, TicketName, Turn,
     ValidFrame,
 };
 
@@ -53,6 +53,8 @@ pub(crate) struct World {
     pub(crate) calm: bool,
     pub(crate) print: bool,
     pub(crate) story: Option<Story>,
+    /// Every note with its time and node, if somebody counts.
+    pub(crate) noted: Option<Vec<(Time, usize, Note)>>,
     queue: BinaryHeap<Reverse<(Time, u64)>>,
     happenings: BTreeMap<u64, Happening>,
     sequence: u64,
@@ -69,6 +71,7 @@ impl World {
                 role: m.role,
                 clocks: m.clocks,
                 disk: Disk::new(Identity(u128::from(rng.next()))),
+                edition: 0,
                 boot: 1,
                 up: true,
                 proof: None,
@@ -90,6 +93,7 @@ impl World {
             calm: false,
             print,
             story: None,
+            noted: None,
             queue: BinaryHeap::new(),
             happenings: BTreeMap::new(),
             sequence: 0,
@@ -162,7 +166,7 @@ impl World {
     // The member's process.
 
     pub(crate) fn start_member(&mut self, i: usize) {
-        let settings = self.plan.settings_of(self.nodes[i].id);
+        let settings = self.plan.settings_of(self.nodes[i].id, self.nodes[i].edition);
         let (nonce, seed) = (Nonce(self.rng.next()), self.rng.next());
         let node = &mut self.nodes[i];
         if !node.up || node.process.is_some() {
@@ -192,7 +196,7 @@ impl World {
     fn arrive(&mut self, to: usize, from: usize, frame: Frame) {
         let Some(process) = &self.nodes[to].process else { return };
         let _ = process;
-        let settings = self.plan.settings_of(self.nodes[to].id);
+        let settings = self.plan.settings_of(self.nodes[to].id, self.nodes[to].edition);
         match ValidFrame::check(frame, self.nodes[from].id, &settings) {
             Ok(frame) => self.deliver(to, Event::Frame(frame)),
             Err(misbehaved) => self.checks.violate("frame", self.time, misbehaved.to_string()),
@@ -224,7 +228,7 @@ impl World {
     }
 
     /// Commits a turn, or has it wait for the commit that runs.
-    fn run_turn(&mut self, i: usize, turn: Turn) {
+    fn run_turn(&mut self, i: usize, mut turn: Turn) {
         let takes = self.rng.range(self.plan.faults.commit_min, self.plan.faults.commit_max);
         let Some(process) = &mut self.nodes[i].process else { return };
         if turn.is_dirty() {
@@ -235,7 +239,12 @@ impl World {
                 process.next.append(turn);
                 return;
             }
+            let proposals = turn.proposals(&process.member);
             process.committing = Some(turn);
+            if let Some(story) = &mut self.story {
+                story.tell_frames(self.time, self.nodes[i].id, &proposals);
+            }
+            self.send_frames(i, proposals);
             self.schedule(self.time + takes, Happening::Committed { node: i, generation });
         } else if process.committing.is_some() && process.next.is_dirty() {
             process.next.append(turn);
@@ -346,16 +355,11 @@ impl World {
         for note in &effects.notes {
             self.trace(i, || format!("* {note:?}"));
             self.checks_note(i, note);
-        }
-        for (to, frame) in effects.frames {
-            let Some(to) = self.nodes.iter().position(|node| node.id == to) else { continue };
-            self.frames += 1;
-            self.checks_frame(i, &frame);
-            for at in self.network.arrivals(&mut self.rng, i, to, self.time) {
-                let frame = Box::new(frame.clone());
-                self.schedule(at, Happening::Frame { to, from: i, frame });
+            if let Some(noted) = &mut self.noted {
+                noted.push((self.time, i, note.clone()));
             }
         }
+        self.send_frames(i, effects.frames);
         let incarnation = self.nodes[i].disk.durable.own.incarnation.0;
         for order in effects.orders {
             self.trace(i, || format!("-> {order:?}"));
@@ -371,6 +375,18 @@ impl World {
         if effects.fatal.is_some() {
             self.nodes[i].proof = None;
             self.crash_member(i);
+        }
+    }
+
+    fn send_frames(&mut self, i: usize, frames: Vec<(MemberId, Frame)>) {
+        for (to, frame) in frames {
+            let Some(to) = self.nodes.iter().position(|node| node.id == to) else { continue };
+            self.frames += 1;
+            self.checks_frame(i, &frame);
+            for at in self.network.arrivals(&mut self.rng, i, to, self.time) {
+                let frame = Box::new(frame.clone());
+                self.schedule(at, Happening::Frame { to, from: i, frame });
+            }
         }
     }
 

@@ -404,6 +404,9 @@ impl Member {
         token: Token,
         intent: &Intent,
     ) -> Option<Ownership> {
+        if matches!(found, Ownership::Free { last_token, .. } if *last_token == token) {
+            return Some(found.clone()); // released before, by a round that may not have come to its end
+        }
         let tenancy = found.held().filter(|t| t.site == self.settings.me && t.token == token)?;
         let local = self.locals.get(ticket)?;
         let State::Stopped { lost, .. } = local.state else { return None };

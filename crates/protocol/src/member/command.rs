@@ -29,6 +29,10 @@ pub(super) struct Pending {
     seen: Ownership,
     /// The intent that was written.
     wrote: Option<Intent>,
+    given: Now,
+    /// The tenures that an operator vouches for: those that were known when the command was given, none that came
+    /// later.
+    vouched: BTreeMap<TicketName, Token>,
 }
 
 /// How far it has come.
@@ -78,9 +82,23 @@ impl Member {
             }
             _ => Stage::Writing(self.wish_keys(&command)),
         };
-        let pending = Pending { command, caller, stage, seen: Ownership::NEVER, wrote: None };
+        let vouched = self.vouched_tenures(&command);
+        let pending =
+            Pending { command, caller, stage, seen: Ownership::NEVER, wrote: None, given: now, vouched };
         self.commands.insert(id, pending);
         self.drive_commands(now);
+    }
+
+    fn vouched_tenures(&self, command: &Command) -> BTreeMap<TicketName, Token> {
+        let Command::AttestDead(site, ticket) = command else { return BTreeMap::new() };
+        let tickets = self.known_tickets().into_iter().filter(|t| ticket.as_ref().is_none_or(|w| w == t));
+        let held = |t: &TicketName| self.ownership(t).held().filter(|h| h.site == *site).map(|h| h.token);
+        tickets.filter_map(|t| held(&t).map(|token| (t, token))).collect()
+    }
+
+    /// Whether a site that an operator vouches to be dead has been heard since, here.
+    fn is_heard_since(&self, site: MemberId, since: Now) -> bool {
+        site == self.settings.me || self.peers.get(&site).is_some_and(|peer| peer.heard >= Some(since))
     }
 
     fn accept_command(&self, command: &Command) -> Result<(), CommandRefusal> {
@@ -133,12 +151,7 @@ impl Member {
             }
             Command::Standby(site, _) => BTreeSet::from([Key::Standby(*site)]),
             Command::Readmit(_) => BTreeSet::from([Key::Identities]),
-            Command::AttestDead(site, ticket) => {
-                let held = |t: &TicketName| self.ownership(t).held().is_some_and(|held| held.site == *site);
-                let tickets =
-                    self.known_tickets().into_iter().filter(|t| ticket.as_ref().is_none_or(|w| w == t));
-                tickets.filter(held).map(Key::Intent).collect()
-            }
+            Command::AttestDead(..) => self.vouched_tenures(command).into_keys().map(Key::Intent).collect(),
         }
     }
 
@@ -237,13 +250,13 @@ impl Member {
         let wait = timing.heartbeat.times(3).plus(timing.retry());
         let Some(pending) = self.commands.get(&id) else { return };
         let Command::AttestDead(site, _) = pending.command else { return };
-        if site == self.settings.me || self.peers.get(&site).is_some_and(|peer| peer.heard >= Some(since)) {
+        if self.is_heard_since(site, since) {
             return self.answer(id, Reply::Refused(CommandRefusal::Heard(site)));
         }
         if now.since_at_most(since) < wait {
             return;
         }
-        let keys = self.wish_keys(&pending.command.clone());
+        let keys: BTreeSet<Key> = pending.vouched.keys().cloned().map(Key::Intent).collect();
         if keys.is_empty() {
             return self.answer(id, Reply::Refused(CommandRefusal::NothingHeld(site)));
         }
@@ -450,7 +463,7 @@ impl Member {
         let next = if written || matches!(pending.command, Command::Inspect(_)) {
             Ok(current)
         } else {
-            self.next_intent(&pending.command, &current, &held).map(|changed| Intent {
+            self.next_intent(pending, &current, &held).map(|changed| Intent {
                 version: current.version + 1,
                 author: Author { who: shorten(&caller.who), via: Some(self.settings.me) },
                 reason: shorten(&caller.reason),
@@ -475,14 +488,14 @@ impl Member {
     /// The intent that a command asks for: it changes its own fields and no other.
     fn next_intent(
         &self,
-        command: &Command,
+        pending: &Pending,
         current: &Intent,
         ownership: &Ownership,
     ) -> Result<Intent, CommandRefusal> {
         let held = ownership.held();
         let managed = |site: MemberId| Wanted::Managed { preferred: Some(site) };
         let attested = held.is_some_and(|t| current.attests(t.token));
-        match command {
+        match &pending.command {
             Command::Grant(_, site) => {
                 if current.paused {
                     return Err(CommandRefusal::Paused);
@@ -509,7 +522,11 @@ impl Member {
             Command::Pause(_) => Ok(Intent { paused: true, ..current.clone() }),
             Command::Resume(_) => Ok(Intent { paused: false, ..current.clone() }),
             Command::AttestDead(site, _) => {
-                let dead = held.filter(|t| t.site == *site).map(|t| t.token);
+                if self.is_heard_since(*site, pending.given) {
+                    return Err(CommandRefusal::Heard(*site));
+                }
+                let vouched = |t: &&crate::value::Tenancy| pending.vouched.values().any(|v| *v == t.token);
+                let dead = held.filter(|t| t.site == *site).filter(vouched).map(|t| t.token);
                 if dead.is_none() {
                     return Err(CommandRefusal::NothingHeld(*site));
                 }

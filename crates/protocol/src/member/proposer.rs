@@ -204,6 +204,9 @@ impl Member {
             Decision::Propose(value) => self.propose(now, key, round, value),
             Decision::Abandon => {
                 self.timers.cancel(&Timer::Round(key.clone()));
+                // Nothing to propose now; whoever tries again at once would find the same.
+                let contention = self.contention.entry(key.clone()).or_default();
+                contention.until = now.boot.plus(self.settings.timing.retry());
                 self.round_ended(now, key);
             }
         }
