@@ -58,8 +58,8 @@ pub enum ClientError {
     /// The daemon could not follow, or did not understand.
     #[error("sitegate-fenced: {0}")]
     Failed(String),
-    /// The daemon answered something else than was asked; one of the two is broken.
-    #[error("sitegate-fenced gave an unexpected answer")]
+    /// The daemon said something that this client does not understand; most likely their versions do not fit.
+    #[error("sitegate-fenced gave an answer that is not understood: are both of the same version?")]
     Unexpected,
 }
 
@@ -69,8 +69,24 @@ struct Waiting(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     next_id: u64,
-    closed: bool,
+    closed: Option<Closed>,
     replies: HashMap<u64, oneshot::Sender<Reply>>,
+}
+
+/// Why nothing will be answered any more.
+#[derive(Clone, Copy, Debug)]
+enum Closed {
+    Ended,
+    Garbled,
+}
+
+impl From<Closed> for ClientError {
+    fn from(closed: Closed) -> Self {
+        match closed {
+            Closed::Ended => Self::Closed,
+            Closed::Garbled => Self::Unexpected,
+        }
+    }
 }
 
 impl Client {
@@ -197,9 +213,9 @@ impl Client {
         let (id, reply) = self.waiting.register()?;
         let line = request_line(id, request).map_err(|e| ClientError::Failed(e.to_string()))?;
         if self.lines.send(line).await.is_err() {
-            self.waiting.close();
+            self.waiting.close(Closed::Ended);
         }
-        match reply.await.map_err(|_| ClientError::Closed)? {
+        match reply.await.map_err(|_| self.waiting.why_closed())? {
             Reply::Refused { refusal, .. } => Err(ClientError::Refused(refusal)),
             Reply::Error { why } => Err(ClientError::Failed(why)),
             reply => Ok(reply),
@@ -210,8 +226,8 @@ impl Client {
 impl Waiting {
     fn register(&self) -> Result<(u64, oneshot::Receiver<Reply>), ClientError> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.closed {
-            return Err(ClientError::Closed);
+        if let Some(closed) = state.closed {
+            return Err(closed.into());
         }
         state.next_id += 1;
         let id = state.next_id;
@@ -228,11 +244,25 @@ impl Waiting {
         }
     }
 
-    /// Ends all waiting: dropping the senders tells.
-    fn close(&self) {
+    /// Answers all with an error: what the daemon says to somebody it does not serve.
+    fn fail_all(&self, why: &str) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.closed = true;
+        for (_, waiting) in state.replies.drain() {
+            // Whoever asked may have stopped waiting.
+            let _ = waiting.send(Reply::Error { why: why.to_owned() });
+        }
+    }
+
+    /// Ends all waiting: dropping the senders tells.
+    fn close(&self, why: Closed) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.closed.get_or_insert(why);
         state.replies.clear();
+    }
+
+    fn why_closed(&self) -> ClientError {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.closed.unwrap_or(Closed::Ended).into()
     }
 }
 
@@ -247,11 +277,14 @@ async fn write_lines(mut to: OwnedWriteHalf, mut queue: mpsc::Receiver<String>) 
 async fn read_lines(from: OwnedReadHalf, events: mpsc::Sender<Notice>, waiting: Arc<Waiting>) {
     let mut reader = BufReader::new(from);
     let mut line = Vec::new();
-    loop {
+    let why = loop {
         line.clear();
         let bounded = (&mut reader).take(LINE_BYTES_MAX as u64).read_until(b'\n', &mut line).await;
-        if !matches!(bounded, Ok(1..)) || line.last() != Some(&b'\n') {
-            break;
+        if !matches!(bounded, Ok(1..)) {
+            break Closed::Ended;
+        }
+        if line.last() != Some(&b'\n') {
+            break if line.len() < LINE_BYTES_MAX { Closed::Ended } else { Closed::Garbled };
         }
         match parse_from_daemon(&line) {
             Ok(FromDaemon::Reply(Some(id), reply)) => waiting.answer(id, reply),
@@ -259,9 +292,13 @@ async fn read_lines(from: OwnedReadHalf, events: mpsc::Sender<Notice>, waiting: 
                 // Nobody has to care for events.
                 let _ = events.send(event).await;
             }
-            // A line that no request of ours can wait for, or none at all: the daemon is broken.
-            Ok(FromDaemon::Reply(None, _)) | Err(_) => break,
+            // Said before it hung up on us: to no request of ours, since these bear ids.
+            Ok(FromDaemon::Reply(None, Reply::Error { why })) => {
+                waiting.fail_all(&why);
+                break Closed::Ended;
+            }
+            Ok(FromDaemon::Reply(None, _)) | Err(_) => break Closed::Garbled,
         }
-    }
-    waiting.close();
+    };
+    waiting.close(why);
 }

@@ -298,10 +298,23 @@ mod tests {
 
     #[test]
     fn replies_and_events_come_back() {
-        let refused = Reply::refused(Refusal::BeingFenced { fencing: 9 });
-        let line = reply_line(Some(1), &refused).unwrap();
+        for refusal in [
+            Refusal::UnknownResource,
+            Refusal::NotArmed,
+            Refusal::ArmedOtherwise { armed: 1 },
+            Refusal::BeingFenced { fencing: 9 },
+            Refusal::AlreadyFenced { receipted: 2 },
+            Refusal::OlderIncarnation { newest: 3 },
+            Refusal::DeadlinePast,
+            Refusal::Stopping,
+            Refusal::StoreFailed { cause: "x".to_owned() },
+        ] {
+            let refused = Reply::refused(refusal);
+            let line = reply_line(Some(1), &refused).unwrap();
+            assert_eq!(parse_from_daemon(line.as_bytes()).unwrap(), FromDaemon::Reply(Some(1), refused));
+        }
+        let line = reply_line(Some(1), &Reply::refused(Refusal::BeingFenced { fencing: 9 })).unwrap();
         assert!(line.contains(r#""code":"being-fenced""#) && line.ends_with("}\n"), "{line}");
-        assert_eq!(parse_from_daemon(line.as_bytes()).unwrap(), FromDaemon::Reply(Some(1), refused));
         let event = Notice::Stopped { resource: db(), token: 2, failed: None };
         let line = event_line(&event).unwrap();
         assert_eq!(parse_from_daemon(line.as_bytes()).unwrap(), FromDaemon::Event(event));

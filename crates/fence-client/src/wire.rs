@@ -100,10 +100,10 @@ pub enum Refusal {
     #[error("the resource is being stopped")]
     Stopping,
     /// The fence daemon cannot write its state: nothing new may be armed until that is repaired.
-    #[error("sitegate-fenced cannot write its state: {why}")]
+    #[error("sitegate-fenced cannot write its state: {cause}")]
     StoreFailed {
         /// The failure, naming the file.
-        why: String,
+        cause: String,
     },
 }
 

@@ -65,7 +65,6 @@ pub struct Api {
 
 impl Api {
     /// All routes; `more` are those that only this daemon has.
-    #[must_use]
     pub fn router(self: Arc<Self>, more: Router) -> Router {
         Router::new()
             .route("/v1/status", get(status::status))
@@ -108,8 +107,11 @@ async fn admit(State(api): State<Arc<Api>>, request: Request, next: Next) -> Res
     let looks = matches!(*request.method(), Method::GET | Method::HEAD);
     let may = request.extensions().get::<Who>().is_some_and(|who| looks || who.may_command());
     if !may {
-        return ApiError::forbidden("this certificate may look, and nothing else", "use an operator's certificate")
-            .into_response();
+        return ApiError::forbidden(
+            "this certificate may look, and nothing else",
+            "use an operator's certificate",
+        )
+        .into_response();
     }
     next.run(request).await
 }
@@ -120,7 +122,9 @@ async fn reload(State(api): State<Arc<Api>>) -> Result<axum::Json<types::Reloade
     api.reloads.send(reply).await.map_err(|_| gone())?;
     match timeout(RELOAD_WITHIN, answer).await {
         Ok(Ok(Ok(changed))) => Ok(axum::Json(types::Reloaded { changed })),
-        Ok(Ok(Err(why))) => Err(ApiError::unprocessable(why, "nothing was changed; correct it and reload again")),
+        Ok(Ok(Err(why))) => {
+            Err(ApiError::unprocessable(why, "nothing was changed; correct it and reload again"))
+        }
         Ok(Err(_)) => Err(gone()),
         Err(_elapsed) => Err(ApiError::unavailable(
             format!("the reload has not ended within {RELOAD_WITHIN:?}"),

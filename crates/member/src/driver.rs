@@ -13,7 +13,7 @@ use std::time::Instant;
 use sitegate_host::clock::{Alarm, boot_ns, duration_ns, raw_ns};
 use sitegate_protocol::{
     Boot, Caller, Command, CommandId, Committing, Durable, Effects, Event, Fatal, Member, Now, Raw, Reply,
-    Start, Step, TicketName, Timeouts, Turn, ValidFrame, View,
+    Start, Step, TicketName, Timeouts, Turn, View,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval};
@@ -27,8 +27,6 @@ use crate::site::{SiteEnd, Work};
 use crate::store::{CommitError, Proof, Store};
 
 mod disk;
-#[cfg(test)]
-mod tests;
 
 use disk::Disk;
 
@@ -510,7 +508,9 @@ async fn next_event(site: &mut Option<SiteEnd>) -> Option<Event> {
 fn log_draft(draft: &Draft) {
     let (ticket, kind) = (draft.ticket.as_deref(), draft.kind);
     match draft.kind {
-        "quarantined" | "rolled-back" | "trusts-disk" | "fence-failing" => error!(ticket, kind, "{}", draft.text),
+        "quarantined" | "rolled-back" | "trusts-disk" | "fence-failing" => {
+            error!(ticket, kind, "{}", draft.text);
+        }
         "lost" | "stranger" | "peer-rolled-back" | "clock-off" | "flapping" | "barred" | "start-failed"
         | "unhealthy" | "recovering" | "check-failed" => warn!(ticket, kind, "{}", draft.text),
         "candidate" | "parked" | "peer-started" => debug!(ticket, kind, "{}", draft.text),

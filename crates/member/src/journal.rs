@@ -8,7 +8,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::thread::JoinHandle;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -26,8 +25,8 @@ mod votes;
 pub use chain::{Broken, ChainHash, verify};
 pub use commands::describe_command;
 pub use files::{FILE_BYTES_MAX, FILES_MAX, read_all, read_newest};
-pub use notes::describe;
 pub(crate) use notes::barred;
+pub use notes::describe;
 pub use votes::describe_vote;
 
 use files::Files;
@@ -83,10 +82,6 @@ pub struct Journal {
     work: SyncSender<Work>,
 }
 
-/// The thread that writes. It ends when the last [`Journal`] is gone.
-#[derive(Debug)]
-pub struct Writer(JoinHandle<()>);
-
 enum Work {
     Write(Vec<(Draft, Moment)>),
     Sync(SyncSender<()>),
@@ -109,16 +104,18 @@ impl Moment {
 }
 
 impl Journal {
-    /// Opens the journal in `directory`, which is made if need be, and goes on where it ended.
+    /// Opens the journal in `directory`, which is made if need be, and goes on where it ended. It is written by a thread
+    /// that ends when the last clone of this is gone.
     ///
     /// # Errors
     /// If the directory or its newest file cannot be used.
-    pub fn open(directory: &Path) -> Result<(Self, Writer), DurableError> {
+    pub fn open(directory: &Path) -> Result<Self, DurableError> {
         let files = Files::open(directory)?;
         let (work, queue) = sync_channel(WAITING_MAX);
-        let thread = std::thread::Builder::new().name("journal".into()).spawn(move || write_all(files, &queue));
-        let thread = thread.map_err(DurableError::on("start the journal in", directory))?;
-        Ok((Self { directory: directory.into(), work }, Writer(thread)))
+        let thread =
+            std::thread::Builder::new().name("journal".into()).spawn(move || write_all(files, &queue));
+        thread.map_err(DurableError::on("start the journal in", directory))?;
+        Ok(Self { directory: directory.into(), work })
     }
 
     /// Writes down what happened at `moment`, soon. Returns how much was lost because the disk does not keep up.

@@ -24,7 +24,8 @@ pub fn start(log: &Log) -> io::Result<LogFilter> {
         LogFormat::Text => {
             let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false);
             // Colours are for terminals, and for those who did not decline.
-            let colours = io::IsTerminal::is_terminal(&io::stderr()) && std::env::var_os("NO_COLOR").is_none();
+            let colours =
+                io::IsTerminal::is_terminal(&io::stderr()) && std::env::var_os("NO_COLOR").is_none();
             layer.with_ansi(colours).boxed()
         }
         LogFormat::Json => {

@@ -159,7 +159,8 @@ impl Peers {
     pub fn send(&self, to: MemberId, sent: Boot, frame: Frame) {
         let Some(link) = self.links.get(&to) else { return };
         let Frame { header, bodies } = frame;
-        let (prompt, other): (Vec<_>, Vec<_>) = bodies.into_iter().partition(sitegate_protocol::Body::is_prompt);
+        let (prompt, other): (Vec<_>, Vec<_>) =
+            bodies.into_iter().partition(sitegate_protocol::Body::is_prompt);
         for (lane, bodies) in [(Lane::Pulse, prompt), (Lane::Bulk, other)] {
             if bodies.is_empty() {
                 continue;

@@ -104,7 +104,9 @@ impl Port {
     fn admit(self: &Arc<Self>, stream: TcpStream, address: SocketAddr) {
         let Some(pass) = self.gate.admit(address.ip()) else {
             self.shared.metrics.turned_away.add(1);
-            self.shared.complaints.about(address.ip(), || "too many connections that did not say who they are".into());
+            self.shared
+                .complaints
+                .about(address.ip(), || "too many connections that did not say who they are".into());
             return;
         };
         let port = Arc::clone(self);
@@ -112,7 +114,9 @@ impl Port {
             let shaken = timeout(HANDSHAKE_WITHIN, port.shake_hands(stream)).await;
             drop(pass);
             let why = match shaken {
-                Ok(Ok((stream, peer, service))) => return port.serve_known(stream, address, peer, service).await,
+                Ok(Ok((stream, peer, service))) => {
+                    return port.serve_known(stream, address, peer, service).await;
+                }
                 Ok(Err(why)) => why,
                 Err(_elapsed) => format!("no TLS handshake within {HANDSHAKE_WITHIN:?}"),
             };
@@ -127,11 +131,18 @@ impl Port {
         let session = stream.get_ref().1;
         let chain = session.peer_certificates().unwrap_or_default();
         let peer = principal_of(chain).map_err(|error| error.cause().to_owned())?;
-        let service = Service::of(session.alpn_protocol(), &peer.principal).map_err(|refusal| refusal.to_string())?;
+        let service =
+            Service::of(session.alpn_protocol(), &peer.principal).map_err(|refusal| refusal.to_string())?;
         Ok((stream, peer, service))
     }
 
-    async fn serve_known(&self, stream: TlsStream<TcpStream>, address: SocketAddr, peer: Peer, service: Service) {
+    async fn serve_known(
+        &self,
+        stream: TlsStream<TcpStream>,
+        address: SocketAddr,
+        peer: Peer,
+        service: Service,
+    ) {
         match service {
             Service::Peer => serve(&self.peers, stream, address, &peer).await,
             Service::Api => {

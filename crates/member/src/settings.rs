@@ -154,24 +154,45 @@ fn local_tickets(
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use sitegate_host::diagnostic::Source;
 
     use super::*;
     use crate::config::{Formation, Local};
 
-    fn configuration(me: &str) -> Configuration {
-        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conf");
-        let formation = Formation::parse(&Source::read(&directory.join("formation.toml")).unwrap()).unwrap();
-        let file = if me == "paris" { "member.toml" } else { "arbitrator.toml" };
-        let local = Local::parse(&Source::read(&directory.join(file)).unwrap(), Some(&formation)).unwrap();
+    const FORMATION: &str = r#"formation = "acme"
+        [[member]]
+        id = 1
+        name = "paris"
+        role = "site"
+        address = ["paris"]
+        [[member]]
+        id = 2
+        name = "lyon"
+        role = "site"
+        address = ["lyon"]
+        [[member]]
+        id = 3
+        name = "tiebreak"
+        role = "arbitrator"
+        address = ["tiebreak"]
+        [ticket-defaults]
+        acquire-after = "45s"
+        [ticket.db]
+        order = ["lyon", "paris"]
+        [ticket.web]
+    "#;
+
+    fn configuration(me: &str, hooks: &str) -> Configuration {
+        let formation = Formation::parse(&Source::new("formation.toml", FORMATION.to_owned())).unwrap();
+        let local = format!("name = \"{me}\"\n[tls]\nca = \"ca\"\ncert = \"cert\"\nkey = \"key\"\n{hooks}");
+        let local = Local::parse(&Source::new("member.toml", local), Some(&formation)).unwrap();
         Configuration { formation, local }
     }
 
     #[test]
     fn a_site_runs_what_its_fence_daemon_knows() {
-        let configuration = configuration("paris");
+        let hooks = "[ticket.db]\nbefore-acquire = { command = [\"/ready\"], within = \"5s\" }\n";
+        let configuration = configuration("paris", hooks);
         let db = TicketName::new("db").unwrap();
         let all = settings(&configuration, None);
         assert_eq!(all.local.len(), 2);
@@ -179,12 +200,12 @@ mod tests {
         let some = settings(&configuration, Some(&BTreeSet::from([db.clone()])));
         assert_eq!(some.local.keys().collect::<Vec<_>>(), [&db]);
         assert_eq!(some.tickets, all.tickets);
-        assert_eq!(all.tickets[&db].order, [MemberId::new(1).unwrap(), MemberId::new(2).unwrap()]);
+        assert_eq!(all.tickets[&db].order, [MemberId::new(2).unwrap(), MemberId::new(1).unwrap()]);
     }
 
     #[test]
     fn an_arbitrator_runs_nothing() {
-        let arbitrator = settings(&configuration("tiebreak"), None);
+        let arbitrator = settings(&configuration("tiebreak", ""), None);
         assert!(arbitrator.local.is_empty() && arbitrator.tickets.len() == 2);
         assert_eq!(arbitrator.majority(), 2);
     }

@@ -232,7 +232,10 @@ fn not_opened(file: PathBuf, error: redb::DatabaseError) -> OpenError {
         DatabaseError::Storage(StorageError::Corrupted(why)) => OpenError::Corrupt { file, why },
         // redb says so of a file that does not begin as its own do, or ends too early.
         DatabaseError::Storage(StorageError::Io(error))
-            if matches!(error.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof) =>
+            if matches!(
+                error.kind(),
+                std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof
+            ) =>
         {
             OpenError::Corrupt { file, why: error.to_string() }
         }

@@ -23,11 +23,11 @@ use sitegate_protocol::{Boot, MemberId};
 
 /// The shortest leap that counts, where the network is quick; else eight of its longest round trips.
 const LEAP_MIN: Duration = Duration::from_secs(2);
-/// How long a witness is remembered: leaps of two that are further apart are two different things. Also how far back a
+/// How long a witness is remembered, in ns: leaps of two that are further apart are two different things. Also how far back a
 /// clock is compared: over so long, a drift of 0.1 % is far below any leap.
-const WINDOW: Duration = Duration::from_secs(60);
+const WINDOW: u64 = 60 * 1_000_000_000;
 /// Readings of one clock that are kept: the best of each so long within the window.
-const SLICE_NS: u64 = WINDOW.as_nanos() as u64 / 16;
+const SLICE_NS: u64 = WINDOW / 16;
 /// How much two witnesses may differ, as a share of the leap: their messages were on their way for some time.
 const AGREE_SHARE: u64 = 4;
 
@@ -91,9 +91,13 @@ impl Suspicion {
 
     fn judge(&self, now: u64) -> Option<u64> {
         let mut clocks = self.clocks.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = |at: u64| now.abs_diff(at) <= duration_ns(WINDOW);
-        let leaps: Vec<u64> =
-            clocks.values().filter_map(|clock| clock.leapt).filter(|(at, _)| fresh(*at)).map(|(_, far)| far).collect();
+        let fresh = |at: u64| now.abs_diff(at) <= WINDOW;
+        let leaps: Vec<u64> = clocks
+            .values()
+            .filter_map(|clock| clock.leapt)
+            .filter(|(at, _)| fresh(*at))
+            .map(|(_, far)| far)
+            .collect();
         let agree = |a: u64, b: u64| a.abs_diff(b) <= a.max(b) / AGREE_SHARE;
         let found = leaps.iter().enumerate().find(|(i, a)| leaps[i + 1..].iter().any(|b| agree(**a, *b)));
         let far = found.map(|(_, far)| *far)?;
@@ -105,7 +109,7 @@ impl Suspicion {
 impl Clock {
     fn look(&mut self, ahead: i128, ours: u64, leap_min_ns: u64) {
         // Ours may have gone back with the memory; what lies ahead of it now is as good as fresh.
-        self.ahead.retain(|(at, _)| ours.abs_diff(*at) <= duration_ns(WINDOW));
+        self.ahead.retain(|(at, _)| ours.abs_diff(*at) <= WINDOW);
         let furthest = self.ahead.iter().map(|(_, ahead)| *ahead).max();
         if let Some(leap) = furthest.and_then(|furthest| u64::try_from(ahead - furthest).ok())
             && leap >= leap_min_ns

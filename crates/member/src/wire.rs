@@ -214,7 +214,10 @@ mod tests {
         assert_eq!(read_all(message).await.unwrap().len(), 1);
         for length in 1..message.len() {
             let cut = read_all(&message[..length]).await;
-            assert!(matches!(&cut, Err(WireError::Io(e)) if e.kind() == io::ErrorKind::UnexpectedEof), "{cut:?}");
+            assert!(
+                matches!(&cut, Err(WireError::Io(e)) if e.kind() == io::ErrorKind::UnexpectedEof),
+                "{cut:?}"
+            );
         }
     }
 

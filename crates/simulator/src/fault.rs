@@ -121,9 +121,10 @@ impl World {
 
     /// An administrator edits the configuration of one member and has it read.
     fn reload(&mut self, i: usize) {
-        self.nodes[i].edition = self.rng.index(self.plan.editions.len());
-        self.trace(i, || "reloads".into());
-        let settings = self.plan.settings_of(self.nodes[i].id, self.nodes[i].edition);
+        let edition = self.rng.index(self.plan.editions.len());
+        self.trace(i, || format!("reads edition {edition} of its configuration"));
+        let settings = self.plan.settings_of(self.nodes[i].id, edition);
+        self.nodes[i].settings = settings.clone();
         self.deliver(i, Event::Reload(settings));
     }
 

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use sitegate_protocol::{
-    Durable, Event, Identity, Lsn, Member, MemberId, Now, Record, Role, Store, Turn, never_regresses,
+    Durable, Event, Identity, Lsn, Member, MemberId, Now, Record, Role, Settings, Store, Turn, never_regresses,
 };
 
 use crate::clock::{Clocks, Time};
@@ -16,8 +16,8 @@ pub(crate) struct Node {
     pub(crate) role: Role,
     pub(crate) clocks: Clocks,
     pub(crate) disk: Disk,
-    /// Which edition of the configuration its files have.
-    pub(crate) edition: usize,
+    /// What its files say.
+    pub(crate) settings: Settings,
     /// Which boot the machine is in; a machine that is down is between two.
     pub(crate) boot: u64,
     pub(crate) up: bool,

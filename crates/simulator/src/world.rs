@@ -71,7 +71,7 @@ impl World {
                 role: m.role,
                 clocks: m.clocks,
                 disk: Disk::new(Identity(u128::from(rng.next()))),
-                edition: 0,
+                settings: plan.settings_of(m.id, 0),
                 boot: 1,
                 up: true,
                 proof: None,
@@ -166,7 +166,7 @@ impl World {
     // The member's process.
 
     pub(crate) fn start_member(&mut self, i: usize) {
-        let settings = self.plan.settings_of(self.nodes[i].id, self.nodes[i].edition);
+        let settings = self.nodes[i].settings.clone();
         let (nonce, seed) = (Nonce(self.rng.next()), self.rng.next());
         let node = &mut self.nodes[i];
         if !node.up || node.process.is_some() {
@@ -194,10 +194,10 @@ impl World {
     }
 
     fn arrive(&mut self, to: usize, from: usize, frame: Frame) {
-        let Some(process) = &self.nodes[to].process else { return };
-        let _ = process;
-        let settings = self.plan.settings_of(self.nodes[to].id, self.nodes[to].edition);
-        match ValidFrame::check(frame, self.nodes[from].id, &settings) {
+        if self.nodes[to].process.is_none() {
+            return;
+        }
+        match ValidFrame::check(frame, self.nodes[from].id, &self.nodes[to].settings) {
             Ok(frame) => self.deliver(to, Event::Frame(frame)),
             Err(misbehaved) => self.checks.violate("frame", self.time, misbehaved.to_string()),
         }

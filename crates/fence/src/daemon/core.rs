@@ -145,7 +145,7 @@ impl Core {
                     );
                 }
                 unsaved.iter().for_each(|unsaved| self.deadman.not_saved(unsaved));
-                let refused = Reply::refused(Refusal::StoreFailed { why: why.clone() });
+                let refused = Reply::refused(Refusal::StoreFailed { cause: why.clone() });
                 let mut replies = self.pending.fail_all(Awaited::Arm, &refused);
                 replies.extend(self.pending.fail_all(Awaited::Fence, &no_receipt(&why)));
                 self.store_failed = Some(why);

@@ -30,7 +30,7 @@ impl Core {
             }
             Request::Arm { resource, token, deadline, incarnation } => {
                 let result = match &self.store_failed {
-                    Some(why) => Err(Refusal::StoreFailed { why: why.clone() }),
+                    Some(why) => Err(Refusal::StoreFailed { cause: why.clone() }),
                     None => self.deadman.arm(now, &resource, token, deadline, incarnation),
                 };
                 self.wait(asker, resource, Awaited::Arm, token, result);

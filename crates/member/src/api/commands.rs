@@ -90,7 +90,9 @@ fn parse(asked: &CommandRequest, names: &Names) -> Result<Command, ApiError> {
             let member = asked.member.as_deref().ok_or_else(|| missing("readmit", "member"))?;
             Ok(Command::Readmit(find(member, names)?))
         }
-        other => Err(ApiError::bad_request(format!("there is no command `{}`", other.escape_debug()), SEE_MANUAL)),
+        other => {
+            Err(ApiError::bad_request(format!("there is no command `{}`", other.escape_debug()), SEE_MANUAL))
+        }
     }
 }
 

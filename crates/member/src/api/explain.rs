@@ -18,7 +18,8 @@ pub(super) async fn explain(
     State(api): State<Arc<Api>>,
     Path(name): Path<String>,
 ) -> Result<Json<Explanation>, ApiError> {
-    let unknown = || ApiError::not_found(format!("there is no ticket {name}"), "`sitegate status` lists them");
+    let unknown =
+        || ApiError::not_found(format!("there is no ticket {name}"), "`sitegate status` lists them");
     let ticket = TicketName::new(&name).map_err(|_| unknown())?;
     let observed = api.look().await?;
     let scene = Scene::of(&api, &ticket, &observed).ok_or_else(unknown)?;
@@ -33,9 +34,15 @@ pub(super) fn waits_for(api: &Api, command: &Command, observed: &Observed) -> St
         Command::AttestDead(..) => return "asks the other members whether they still hear it".into(),
         Command::Standby(site, StandbyMode::Vacate) => {
             let name = api.shared.names.name(*site);
-            let holds = |view: &sitegate_protocol::TicketView| view.ownership.held().is_some_and(|t| t.site == *site);
-            let left: Vec<String> =
-                observed.view.tickets.iter().filter(|(_, view)| holds(view)).map(|(t, _)| t.to_string()).collect();
+            let holds =
+                |view: &sitegate_protocol::TicketView| view.ownership.held().is_some_and(|t| t.site == *site);
+            let left: Vec<String> = observed
+                .view
+                .tickets
+                .iter()
+                .filter(|(_, view)| holds(view))
+                .map(|(t, _)| t.to_string())
+                .collect();
             if left.is_empty() {
                 return "a majority has to agree".into();
             }
@@ -105,7 +112,9 @@ impl Scene {
             (None, "unset") => format!("Nobody has ever asked for {ticket}, and nobody holds it{sure}."),
             (None, _) if *paused => format!("{ticket} is paused, and nobody holds it{sure}."),
             (None, _) => match preferred {
-                Some(site) => format!("{ticket} should be held, by {site} rather than others, but nobody holds it{sure}."),
+                Some(site) => format!(
+                    "{ticket} should be held, by {site} rather than others, but nobody holds it{sure}."
+                ),
                 None => format!("{ticket} should be held, but nobody holds it{sure}."),
             },
         }
@@ -150,7 +159,8 @@ impl Scene {
             (_, Some(site)) => format!("{site} should hold it, or else another site"),
             (_, None) => "some site should hold it".to_owned(),
         };
-        sentences.push(format!("The wish (version {intent_version}, by {intent_by}{because}) is that {wish}."));
+        sentences
+            .push(format!("The wish (version {intent_version}, by {intent_by}{because}) is that {wish}."));
         if *paused {
             sentences.push(format!(
                 "It is paused: no site begins a new tenure until `sitegate resume {ticket}`; one that runs goes on."
@@ -160,7 +170,7 @@ impl Scene {
             && self.status.takeovers > 0
         {
             sentences.push(format!(
-                "It was taken over {} times since the last command; after {limit} times it is paused.",
+                "It was taken over {}× since the last command; after {limit}× it is paused.",
                 self.status.takeovers
             ));
         }
@@ -179,7 +189,8 @@ impl Scene {
 
     fn about_members(&self) -> Vec<String> {
         let mut sentences = Vec::new();
-        let (n, reachable) = (self.members.len(), self.members.iter().filter(|member| member.reachable).count());
+        let (n, reachable) =
+            (self.members.len(), self.members.iter().filter(|member| member.reachable).count());
         let gone: Vec<&str> = self.members.iter().filter(|m| !m.reachable).map(|m| m.name.as_str()).collect();
         if !self.has_majority() {
             sentences.push(format!(
@@ -195,9 +206,14 @@ impl Scene {
         }
         for member in &self.members {
             match member.standby.as_deref() {
-                Some("keep") => sentences.push(format!("{} is on standby: it takes no tickets.", member.name)),
+                Some("keep") => {
+                    sentences.push(format!("{} is on standby: it takes no tickets.", member.name));
+                }
                 Some("vacate") => {
-                    sentences.push(format!("{} is on standby: it takes no tickets and gives up its own.", member.name));
+                    sentences.push(format!(
+                        "{} is on standby: it takes no tickets and gives up its own.",
+                        member.name
+                    ));
                 }
                 _ => {}
             }
@@ -260,7 +276,9 @@ impl Scene {
             _ => {}
         }
         if !self.fence_up && local.refusal.is_none() {
-            sentences.push("The fence daemon of this site does not answer: nothing is acquired or renewed.".into());
+            sentences.push(
+                "The fence daemon of this site does not answer: nothing is acquired or renewed.".into(),
+            );
         }
         sentences
     }
@@ -293,8 +311,11 @@ impl Scene {
             ));
         }
         let asks = if round.accepting { "votes" } else { "promises" };
-        let agreed =
-            if round.agreed.is_empty() { "nobody has".to_owned() } else { format!("{} did", round.agreed.join(", ")) };
+        let agreed = if round.agreed.is_empty() {
+            "nobody has".to_owned()
+        } else {
+            format!("{} did", round.agreed.join(", "))
+        };
         sentences.push(format!(
             "This site asks for {asks} to {} it (ballot {}): {agreed} so far, and it takes {}.",
             round.aim, round.ballot, self.majority
@@ -309,26 +330,38 @@ impl Scene {
         if let Some(local) = &self.status.local
             && let Some(remaining) = local.remaining_ms
         {
-            step(format!("Unless a majority answers until then, {} loses {ticket} and fences it.", self.me), Some(remaining));
+            step(
+                format!("Unless a majority answers until then, {} loses {ticket} and fences it.", self.me),
+                Some(remaining),
+            );
         }
         if let Some(round) = &self.status.round
             && let Some(first) = round.leased.iter().map(|leased| leased.remaining_ms).max()
         {
-            step(format!("The last of these leases ends, and {} may acquire {ticket}.", self.me), Some(first));
+            step(
+                format!("The last of these leases ends, and {} may acquire {ticket}.", self.me),
+                Some(first),
+            );
         }
         match (&self.status.holder, self.status.wanted.as_str()) {
             (Some(holder), "revoked") => step(format!("{holder} stops it, fences it and gives it up."), None),
             (Some(holder), _) if *holder != self.me => {
                 if let Some(guard) = self.status.guard_remaining_ms {
                     let what = if self.status.takeover == "confirmed" {
-                        format!("Unless {holder} renews, its lease ends; {ticket} then waits for its receipt or an attestation.")
+                        format!(
+                            "Unless {holder} renews, its lease ends; {ticket} then waits for its receipt or an attestation."
+                        )
                     } else {
-                        format!("Unless {holder} renews, its lease ends, and another site may take {ticket} over.")
+                        format!(
+                            "Unless {holder} renews, its lease ends, and another site may take {ticket} over."
+                        )
                     };
                     step(what, Some(guard));
                 }
             }
-            (None, "managed") if self.status.paused => step(format!("Somebody runs `sitegate resume {ticket}`."), None),
+            (None, "managed") if self.status.paused => {
+                step(format!("Somebody runs `sitegate resume {ticket}`."), None);
+            }
             (None, "managed") => step(format!("The best site that wants {ticket} acquires it."), None),
             (None, _) => step(format!("Somebody runs `sitegate grant {ticket} --site SITE`."), None),
             _ => {}

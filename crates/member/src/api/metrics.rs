@@ -95,7 +95,11 @@ impl Page {
     }
 
     fn tickets(&mut self, tickets: &[TicketStatus]) {
-        self.family("ticket_holder", "gauge", "1 for the site that holds a ticket, as far as this member knows.");
+        self.family(
+            "ticket_holder",
+            "gauge",
+            "1 for the site that holds a ticket, as far as this member knows.",
+        );
         for ticket in tickets {
             if let Some(holder) = &ticket.holder {
                 self.sample("ticket_holder", &format!("ticket=\"{}\",site=\"{holder}\"", ticket.ticket), 1);
@@ -104,7 +108,9 @@ impl Page {
         type Value = fn(&TicketStatus) -> Option<u64>;
         let families: [(&str, &str, Value); 6] = [
             ("ticket_token", "The fencing token of the tenure that runs, or ran last.", |t| Some(t.token)),
-            ("ticket_wanted", "Whether somebody should hold a ticket.", |t| Some(u64::from(t.wanted == "managed"))),
+            ("ticket_wanted", "Whether somebody should hold a ticket.", |t| {
+                Some(u64::from(t.wanted == "managed"))
+            }),
             ("ticket_paused", "Whether new tenures are held off.", |t| Some(u64::from(t.paused))),
             ("ticket_takeovers", "Takeovers since the last command.", |t| Some(t.takeovers.into())),
             ("ticket_fence_failing", "Whether fencing a ticket fails here.", |t| {
@@ -142,10 +148,18 @@ impl Page {
         }
         self.histogram("commit_seconds", "How long commits took.", &metrics.commits);
         self.counter("events_total", "Events that the protocol has handled.", metrics.events.get());
-        self.counter("connections_refused_total", "Connections that were turned away.", metrics.turned_away.get());
+        self.counter(
+            "connections_refused_total",
+            "Connections that were turned away.",
+            metrics.turned_away.get(),
+        );
         self.counter("requests_total", "Requests to this API.", metrics.requests.get());
         self.counter("commands_total", "Commands given here.", metrics.commands.get());
-        self.counter("journal_lost_total", "Entries that the journal could not take.", metrics.journal_lost.get());
+        self.counter(
+            "journal_lost_total",
+            "Entries that the journal could not take.",
+            metrics.journal_lost.get(),
+        );
     }
 
     fn histogram(&mut self, name: &str, help: &str, times: &Times) {

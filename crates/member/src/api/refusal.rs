@@ -25,29 +25,37 @@ fn parts(refusal: &CommandRefusal, names: &Names) -> (&'static str, String, &'st
             "the formation has no such ticket".into(),
             "`sitegate status` lists them; a new one needs [ticket.NAME] in formation.toml and a reload",
         ),
-        CommandRefusal::NotASite(id) => {
-            ("not-a-site", format!("{} is not a site", name(*id)), "name a site: arbitrators never hold tickets")
-        }
-        CommandRefusal::HeldElsewhere(id) => {
-            ("held-elsewhere", format!("{} holds it", name(*id)), "move it instead: `sitegate move TICKET --to SITE`")
-        }
+        CommandRefusal::NotASite(id) => (
+            "not-a-site",
+            format!("{} is not a site", name(*id)),
+            "name a site: arbitrators never hold tickets",
+        ),
+        CommandRefusal::HeldElsewhere(id) => (
+            "held-elsewhere",
+            format!("{} holds it", name(*id)),
+            "move it instead: `sitegate move TICKET --to SITE`",
+        ),
         CommandRefusal::NotHeld => {
             ("not-held", "nobody holds it".into(), "grant it instead: `sitegate grant TICKET --site SITE`")
         }
         CommandRefusal::Paused => {
             ("paused", "the ticket is paused".into(), "resume it first: `sitegate resume TICKET`")
         }
-        CommandRefusal::Revoked => {
-            ("revoked", "the ticket is revoked".into(), "grant it instead: `sitegate grant TICKET --site SITE`")
-        }
+        CommandRefusal::Revoked => (
+            "revoked",
+            "the ticket is revoked".into(),
+            "grant it instead: `sitegate grant TICKET --site SITE`",
+        ),
         CommandRefusal::OnStandby(id) => (
             "on-standby",
             format!("{} is on standby", name(*id)),
             "take it online first: `sitegate online SITE`",
         ),
-        CommandRefusal::Unwilling(id, why) => {
-            ("unwilling", format!("{} does not want it: {}", name(*id), unwilling(*why)), unwilling_hint(*why))
-        }
+        CommandRefusal::Unwilling(id, why) => (
+            "unwilling",
+            format!("{} does not want it: {}", name(*id), unwilling(*why)),
+            unwilling_hint(*why),
+        ),
         CommandRefusal::Unreachable(id) => {
             ("unreachable", format!("{} does not answer", name(*id)), "nothing was changed; is it up?")
         }
@@ -59,9 +67,11 @@ fn parts(refusal: &CommandRefusal, names: &Names) -> (&'static str, String, &'st
         CommandRefusal::NothingHeld(id) => {
             ("nothing-held", format!("{} holds nothing that could be attested", name(*id)), "")
         }
-        CommandRefusal::Overruled => {
-            ("overruled", "another command has changed the wish since".into(), "`sitegate history` says which")
-        }
+        CommandRefusal::Overruled => (
+            "overruled",
+            "another command has changed the wish since".into(),
+            "`sitegate history` says which",
+        ),
         CommandRefusal::WentTo(id) => (
             "went-elsewhere",
             format!("{} got it", name(*id)),

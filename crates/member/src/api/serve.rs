@@ -11,6 +11,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustix::net::sockopt::socket_peercred;
+use sitegate_host::durable::DurableError;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
@@ -42,14 +43,17 @@ impl Server {
     /// Listens on `path`, in place of whatever an earlier process left there. Who may, has locked the state directory.
     ///
     /// # Errors
-    /// Those of `bind(2)` and `chmod(2)`.
-    pub fn bind(path: &Path, router: Router) -> io::Result<Self> {
+    /// Those of `bind(2)` and `chmod(2)`, with the path.
+    pub fn bind(path: &Path, router: Router) -> Result<Self, DurableError> {
         match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(DurableError::on("remove", path)(error));
+            }
             _ => {}
         }
-        let listener = UnixListener::bind(path)?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE))?;
+        let listener = UnixListener::bind(path).map_err(DurableError::on("listen on", path))?;
+        let mode = std::fs::Permissions::from_mode(SOCKET_MODE);
+        std::fs::set_permissions(path, mode).map_err(DurableError::on("set the mode of", path))?;
         Ok(Self { listener, router })
     }
 }
@@ -83,7 +87,11 @@ async fn serve_local(stream: UnixStream, router: Router) {
 }
 
 /// Serves one connection of `who` until it ends.
-pub async fn serve_connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router, who: Who) {
+pub async fn serve_connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: Router,
+    who: Who,
+) {
     let service = TowerToHyperService::new(router.layer(Extension(who)));
     let served = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -84,7 +84,8 @@ impl Api {
         let view = &observed.view;
         let digest = FormationDigest::of(&configuration.formation);
         let links = self.peers.states();
-        let differs = |link: &LinkState| link.configuration.is_some_and(|theirs| theirs != *digest.as_bytes());
+        let differs =
+            |link: &LinkState| link.configuration.is_some_and(|theirs| theirs != *digest.as_bytes());
         let is_site = names.role(names.me()) == Some(Role::Site);
         let members = self.members(observed);
         Status {
@@ -163,8 +164,11 @@ impl Api {
         let names = &self.shared.names;
         match &observed.view.standing {
             StandingView::Unborn { met } => {
-                let missing: Vec<String> =
-                    names.others().filter(|(id, _)| !met.contains(id)).map(|(_, name)| name.to_string()).collect();
+                let missing: Vec<String> = names
+                    .others()
+                    .filter(|(id, _)| !met.contains(id))
+                    .map(|(_, name)| name.to_string())
+                    .collect();
                 if missing.is_empty() {
                     "has met everybody, and waits until everybody has met everybody".into()
                 } else {
@@ -237,7 +241,8 @@ impl Api {
         let tls = self.shared.tls.get();
         let authorities = tls.credentials.reports().iter().skip(1);
         let days = authorities.map(|report| report.validity.days_left(SystemTime::now())).min()?;
-        (days < EXPIRY_WARNING_DAYS).then(|| format!("the certificate of the CA ends in {days} days: replace it"))
+        (days < EXPIRY_WARNING_DAYS)
+            .then(|| format!("the certificate of the CA ends in {days} days: replace it"))
     }
 
     pub(super) fn ticket(&self, name: &TicketName, view: &TicketView, observed: &Observed) -> TicketStatus {
@@ -251,15 +256,13 @@ impl Api {
     }
 
     /// What a majority knows of `ticket`.
-    async fn inspect(
-        &self,
-        ticket: TicketName,
-    ) -> Result<(Ownership, sitegate_protocol::Intent), ApiError> {
+    async fn inspect(&self, ticket: TicketName) -> Result<(Ownership, sitegate_protocol::Intent), ApiError> {
         match self.ask_once(sitegate_protocol::Command::Inspect(ticket)).await? {
             Some(Reply::Done(Done::Inspected { ownership, intent })) => Ok((ownership, intent)),
-            Some(Reply::Refused(CommandRefusal::NoSuchTicket)) => {
-                Err(ApiError::not_found("the formation has no such ticket".into(), "`sitegate status` lists them"))
-            }
+            Some(Reply::Refused(CommandRefusal::NoSuchTicket)) => Err(ApiError::not_found(
+                "the formation has no such ticket".into(),
+                "`sitegate status` lists them",
+            )),
             Some(Reply::Refused(_) | Reply::Recorded | Reply::Done(_)) => Err(ApiError::unavailable(
                 "this member does not vote now".into(),
                 "`sitegate status` says why; ask another member",

@@ -21,7 +21,8 @@ pub(super) struct Lines(mpsc::Sender<Bytes>);
 impl Lines {
     /// Writes `value` as a line. False once nobody reads any more.
     pub(super) async fn write<T: Serialize>(&self, value: &T) -> bool {
-        let mut line = serde_json::to_vec(value).expect("what the API says has nothing that JSON cannot hold");
+        let mut line =
+            serde_json::to_vec(value).expect("what the API says has nothing that JSON cannot hold");
         line.push(b'\n');
         self.0.send(line.into()).await.is_ok()
     }

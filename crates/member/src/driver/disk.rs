@@ -40,7 +40,9 @@ impl Disk {
         let (turns, queue) = sync_channel(1);
         let (results, done) = mpsc::channel(1);
         let proven = Proven { store, proof: Arc::clone(&proof) };
-        std::thread::Builder::new().name("commit".into()).spawn(move || commit_all(proven, &queue, &results))?;
+        std::thread::Builder::new()
+            .name("commit".into())
+            .spawn(move || commit_all(proven, &queue, &results))?;
         Ok(Self { turns, done, proof })
     }
 

@@ -26,10 +26,7 @@ pub fn describe_command(command: &Command, caller: &Caller, names: &Names) -> Dr
 }
 
 /// Its name, its ticket, its member, and what it asks for.
-fn parts(
-    command: &Command,
-    names: &Names,
-) -> (&'static str, Option<String>, Option<String>, String) {
+fn parts(command: &Command, names: &Names) -> (&'static str, Option<String>, Option<String>, String) {
     let ticket = |ticket: &sitegate_protocol::TicketName| Some(ticket.to_string());
     let member = |id: &sitegate_protocol::MemberId| Some(names.name(*id));
     match command {
@@ -37,7 +34,9 @@ fn parts(
             ("grant", ticket(t), member(site), format!("{} to hold {t}", names.name(*site)))
         }
         Command::Revoke(t) => ("revoke", ticket(t), None, format!("nobody to hold {t}")),
-        Command::Move(t, site) => ("move", ticket(t), member(site), format!("{t} to go to {}", names.name(*site))),
+        Command::Move(t, site) => {
+            ("move", ticket(t), member(site), format!("{t} to go to {}", names.name(*site)))
+        }
         Command::Pause(t) => ("pause", ticket(t), None, format!("no new tenure of {t}")),
         Command::Resume(t) => ("resume", ticket(t), None, format!("new tenures of {t} again")),
         Command::Standby(site, StandbyMode::Online) => {
@@ -46,9 +45,12 @@ fn parts(
         Command::Standby(site, StandbyMode::Keep) => {
             ("standby", None, member(site), format!("{} to take no new tickets", names.name(*site)))
         }
-        Command::Standby(site, StandbyMode::Vacate) => {
-            ("standby", None, member(site), format!("{} to take no tickets and give up its own", names.name(*site)))
-        }
+        Command::Standby(site, StandbyMode::Vacate) => (
+            "standby",
+            None,
+            member(site),
+            format!("{} to take no tickets and give up its own", names.name(*site)),
+        ),
         Command::AttestDead(site, t) => {
             let what = t.as_ref().map_or_else(|| "all its tickets".to_owned(), ToString::to_string);
             let text = format!("{} to count as dead for {what}, and vouches for it", names.name(*site));

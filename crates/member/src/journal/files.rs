@@ -43,7 +43,9 @@ impl Files {
             match end {
                 Some(end) => return Self::go_on(directory, newest, file, &end),
                 // Cut short before it was begun.
-                None if length == 0 => fs::remove_file(&newest).map_err(DurableError::on("remove", &newest))?,
+                None if length == 0 => {
+                    fs::remove_file(&newest).map_err(DurableError::on("remove", &newest))?;
+                }
                 // Not ours: it stays, and the chain begins anew.
                 None => return Self::begin(directory, next, ChainHash::FIRST),
             }
@@ -77,7 +79,7 @@ impl Files {
         }
         let entry = Entry {
             seq: self.seq + 1,
-            at: moment.wall.to_string(),
+            at: format!("{:.3}", moment.wall),
             boot_ns: moment.now.boot.0,
             raw_ns: moment.now.raw.0,
             kind: draft.kind.to_owned(),
@@ -221,7 +223,13 @@ mod tests {
     use super::*;
 
     fn draft(ticket: &str, text: String) -> Draft {
-        Draft { kind: "test", ticket: Some(ticket.into()), member: None, text, detail: serde_json::Value::Null }
+        Draft {
+            kind: "test",
+            ticket: Some(ticket.into()),
+            member: None,
+            text,
+            detail: serde_json::Value::Null,
+        }
     }
 
     fn fill(files: &mut Files, count: u64, padding: usize) {

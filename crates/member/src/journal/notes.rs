@@ -11,16 +11,18 @@ use crate::settings::Names;
 /// What `note`, made about `now`, says.
 #[must_use]
 pub fn describe(note: &Note, names: &Names, now: Now) -> Draft {
-    of_ticket(note, names, now).or_else(|| of_tenure(note)).or_else(|| of_member(note, names)).unwrap_or_else(|| {
-        // Every note is in one of the three; a new one that is in none still gets an entry.
-        Draft {
-            kind: "note",
-            ticket: None,
-            member: None,
-            text: format!("{note:?}"),
-            detail: serde_json::to_value(note).unwrap_or_default(),
-        }
-    })
+    of_ticket(note, names, now).or_else(|| of_tenure(note)).or_else(|| of_member(note, names)).unwrap_or_else(
+        || {
+            // Every note is in one of the three; a new one that is in none still gets an entry.
+            Draft {
+                kind: "note",
+                ticket: None,
+                member: None,
+                text: format!("{note:?}"),
+                detail: serde_json::to_value(note).unwrap_or_default(),
+            }
+        },
+    )
 }
 
 fn about(kind: &'static str, ticket: &TicketName, text: String, detail: Value) -> Draft {
@@ -30,9 +32,12 @@ fn about(kind: &'static str, ticket: &TicketName, text: String, detail: Value) -
 /// How a ticket is acquired, and what is wanted for it.
 fn of_ticket(note: &Note, names: &Names, now: Now) -> Option<Draft> {
     let draft = match note {
-        Note::CheckFailed(ticket) => {
-            about("check-failed", ticket, format!("the check before acquiring {ticket} failed here"), json!({}))
-        }
+        Note::CheckFailed(ticket) => about(
+            "check-failed",
+            ticket,
+            format!("the check before acquiring {ticket} failed here"),
+            json!({}),
+        ),
         Note::Candidate(ticket, ballot) => {
             let text = format!("tries to acquire {ticket}, with ballot {ballot}");
             about("candidate", ticket, text, json!({ "ballot": ballot.to_string() }))
@@ -84,9 +89,12 @@ fn of_tenure(note: &Note) -> Option<Draft> {
         Some(about(kind, ticket, text, json!({ "token": token })))
     };
     match note {
-        Note::Lost(ticket, token) => {
-            with("lost", ticket, token, format!("lost {ticket} (token {token}): its lease could not be renewed"))
-        }
+        Note::Lost(ticket, token) => with(
+            "lost",
+            ticket,
+            token,
+            format!("lost {ticket} (token {token}): its lease could not be renewed"),
+        ),
         Note::Relinquishing(ticket, token, why) => {
             let why = match why {
                 GiveUp::Revoked => "it was revoked",
@@ -143,8 +151,9 @@ fn of_member(note: &Note, names: &Names) -> Option<Draft> {
         }
         Note::Recovered => own("recovered", "has found enough witnesses".into(), json!({})),
         Note::TrustsDisk { answered, needed } => {
-            let text =
-                format!("TRUSTS ITS DISK: only {answered} of {needed} witnesses answered within recovery-wait");
+            let text = format!(
+                "TRUSTS ITS DISK: only {answered} of {needed} witnesses answered within recovery-wait"
+            );
             own("trusts-disk", text, json!({ "answered": answered, "needed": needed }))
         }
         Note::Voting => own("voting", "votes".into(), json!({})),
@@ -205,7 +214,9 @@ pub(crate) const fn barred(bar: Bar) -> &'static str {
 fn intent(ticket: &TicketName, intent: &Intent, names: &Names) -> Draft {
     let mut text = match intent.wanted {
         Wanted::Revoked => format!("{ticket} is revoked: nobody should hold it"),
-        Wanted::Managed { preferred: Some(site) } => format!("{ticket} should be held, rather by {}", names.name(site)),
+        Wanted::Managed { preferred: Some(site) } => {
+            format!("{ticket} should be held, rather by {}", names.name(site))
+        }
         Wanted::Managed { preferred: None } => format!("{ticket} should be held"),
     };
     if intent.paused {

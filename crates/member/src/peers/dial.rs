@@ -87,12 +87,7 @@ async fn rest(link: &Link, lane: Lane, backoff: Duration) {
     }
 }
 
-async fn call(
-    peers: &Peers,
-    link: &Link,
-    lane: Lane,
-    pace: Pace,
-) -> Result<TlsStream<TcpStream>, CallError> {
+async fn call(peers: &Peers, link: &Link, lane: Lane, pace: Pace) -> Result<TlsStream<TcpStream>, CallError> {
     let configuration = peers.shared.configuration.get();
     let member = configuration.formation.member(&link.name).ok_or(CallError::Unknown)?;
     let mut failure = CallError::Unknown;
@@ -156,13 +151,7 @@ async fn connect(address: &Address) -> io::Result<TcpStream> {
 }
 
 /// Sends what there is to send until the connection ends; says why it did.
-async fn carry(
-    peers: &Peers,
-    link: &Link,
-    lane: Lane,
-    stream: TlsStream<TcpStream>,
-    pace: Pace,
-) -> String {
+async fn carry(peers: &Peers, link: &Link, lane: Lane, stream: TlsStream<TcpStream>, pace: Pace) -> String {
     let (mut read, mut write) = tokio::io::split(stream);
     let outbox = &link.outboxes[&lane];
     let mut renewals = peers.renewals.subscribe();

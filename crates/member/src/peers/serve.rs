@@ -50,9 +50,10 @@ pub async fn serve(peers: &Arc<Peers>, mut stream: TlsStream<TcpStream>, address
             peers.shared.complaints.note_end(address.ip(), &link.name, greeted.lane, why);
         }
         Ok(Ok(None)) => {}
-        Ok(Err(error)) => peers.shared.complaints.about(address.ip(), || {
-            format!("member {name} shakes hands strangely: {}", wire_error(&error))
-        }),
+        Ok(Err(error)) => peers
+            .shared
+            .complaints
+            .about(address.ip(), || format!("member {name} shakes hands strangely: {}", wire_error(&error))),
         Err(_elapsed) => {
             let complaints = &peers.shared.complaints;
             complaints.about(address.ip(), || format!("member {name} did not say hello in time"));
@@ -86,9 +87,14 @@ async fn greet(
         }
         Answer::Refused(why) => {
             let why = match why {
-                Refused::IdMap => "its formation.toml has other members, numbers or roles than ours".to_owned(),
+                Refused::IdMap => {
+                    "its formation.toml has other members, numbers or roles than ours".to_owned()
+                }
                 Refused::Version { .. } => {
-                    format!("it speaks versions {} to {} of the members' protocol", hello.oldest, hello.newest)
+                    format!(
+                        "it speaks versions {} to {} of the members' protocol",
+                        hello.oldest, hello.newest
+                    )
                 }
             };
             let told = link.with_state(|state| state.refused.replace(why.clone()));
@@ -131,7 +137,9 @@ impl<'p> Served<'p> {
             };
             let message = match length {
                 Ok(None) => return None,
-                Ok(Some(length)) => timeout(MESSAGE_WITHIN, read_rest(stream, length, PACKET_BYTES_MAX)).await,
+                Ok(Some(length)) => {
+                    timeout(MESSAGE_WITHIN, read_rest(stream, length, PACKET_BYTES_MAX)).await
+                }
                 Err(error) => return Some(wire_error(&error)),
             };
             let taken = match message {
@@ -153,7 +161,11 @@ impl<'p> Served<'p> {
         self.peers.shared.suspicion.heard(member, self.greeted.boot, packet.sent);
         match ValidFrame::check(packet.frame, member, &self.peers.shared.settings.get()) {
             Ok(frame) => {
-                if self.peers.inbox.put(frame).await { Ok(()) } else { Err("this member ends".into()) }
+                if self.peers.inbox.put(frame).await {
+                    Ok(())
+                } else {
+                    Err("this member ends".into())
+                }
             }
             Err(misbehaved) => {
                 count.refused.add(1);

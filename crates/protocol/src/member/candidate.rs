@@ -85,9 +85,9 @@ impl Member {
     /// A tenure of this site that the register knows and the fence daemon has given no receipt for. A token that this
     /// process proposed and never armed needs none.
     fn unfenced_tenure(&self, ticket: &TicketName, local: &Local) -> Option<Token> {
-        let held = self.ownership(ticket).held().filter(|t| t.site == self.settings.me)?;
-        let settled = local.receipt >= Some(held.token) || local.never_armed == Some(held.token);
-        (!settled).then_some(held.token)
+        let held = self.ownership(ticket).held().filter(|t| t.site == self.settings.me).map(|t| t.token);
+        let settled = |token| local.receipt >= Some(token) || local.never_armed == Some(token);
+        held.max(local.hearsay).filter(|&token| !settled(token))
     }
 
     /// A tenure of this site that is fenced, and that the others do not know to be over: one may wait for that.
@@ -337,7 +337,13 @@ impl Member {
         if intent.paused || intent.wanted == Wanted::Revoked || !self.fence.is_up() {
             return None;
         }
-        let takeovers = self.takeovers_after(ticket, found, intent)?;
+        let Some(takeovers) = self.takeovers_after(ticket, found, intent) else {
+            let mine = found.held().filter(|t| t.site == self.settings.me).map(|t| t.token);
+            if let (Some(token), Some(local)) = (mine, self.locals.get_mut(ticket)) {
+                local.hearsay = Some(token);
+            }
+            return None;
+        };
         let settings = self.settings.tickets.get(ticket)?;
         if takeovers.count > settings.takeover_limit {
             self.note(Note::Flapping(ticket.clone()));

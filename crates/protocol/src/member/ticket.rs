@@ -24,6 +24,8 @@ pub(super) struct Local {
     pub(super) receipt: Option<Token>,
     /// A token that this process proposed and never armed: nothing runs under it.
     pub(super) never_armed: Option<Token>,
+    /// A tenure of this site that others know and its own register does not: proposed by an earlier life.
+    pub(super) hearsay: Option<Token>,
     /// What the fence daemon said of the resource, until it is acted on.
     pub(super) report: Option<FenceReport>,
     /// Whether the check before acquiring passed lately.
