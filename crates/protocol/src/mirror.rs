@@ -144,6 +144,11 @@ impl Mirror {
         self.entries.get(ticket).is_some_and(|entry| entry.ballot == ballot)
     }
 
+    /// What the acceptor was last seen to support.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&TicketName, Ballot)> {
+        self.entries.iter().map(|(ticket, entry)| (ticket, entry.ballot))
+    }
+
     /// Whether an ack has confirmed the latest state: only then does a missing ticket mean anything.
     pub(crate) fn is_confirmed(&self) -> bool {
         self.states.back().is_some_and(|state| state.base.is_some())

@@ -44,6 +44,8 @@ pub(crate) struct Support {
     committed: u64,
     sites: BTreeMap<MemberId, SiteSupport>,
     guards: BTreeMap<TicketName, Lease>,
+    /// What its holder counts on no more, though the registers still say so.
+    forgone: BTreeMap<TicketName, Ballot>,
 }
 
 /// What an acceptor supports for one site in one life.
@@ -79,7 +81,7 @@ struct Lease {
 
 impl Support {
     pub(crate) const fn new(nonce: Nonce) -> Self {
-        Self { nonce, committed: 0, sites: BTreeMap::new(), guards: BTreeMap::new() }
+        Self { nonce, committed: 0, sites: BTreeMap::new(), guards: BTreeMap::new(), forgone: BTreeMap::new() }
     }
 
     /// Follows the ownership register of `ticket` after any change to it. `arrival` is set if the change was an accept
@@ -126,6 +128,11 @@ impl Support {
     }
 
     fn insert(&mut self, ticket: &TicketName, tenancy: &Tenancy, ballot: Ballot, serial: u64) {
+        match self.forgone.get(ticket) {
+            Some(forgone) if *forgone == ballot => return,
+            Some(_) => drop(self.forgone.remove(ticket)),
+            None => {}
+        }
         let fresh = || SiteSupport {
             incarnation: tenancy.incarnation,
             last_heartbeat: None,
@@ -219,6 +226,7 @@ impl Support {
             let entry = self.sites.get(&site).and_then(|s| s.entries.get(ticket));
             if entry.is_some_and(|entry| entry.ballot == *ballot) {
                 self.drop_unless(ticket, None);
+                self.forgone.insert(ticket.clone(), *ballot);
             }
         }
     }

@@ -8,7 +8,7 @@ use crate::durable::Record;
 use crate::event::{CheckId, CheckResult, FenceReason, Note, Order};
 use crate::ids::{Ballot, MemberId, Nonce, TicketName, Token};
 use crate::message::{Body, Refusal, RequestId};
-use crate::time::{Boot, Now, Span};
+use crate::time::{Boot, Guard, Now, Span};
 use crate::timer::Soonest;
 use crate::value::{
     Intent, Key, Ownership, Proof, Standby, StandbyMode, Takeover, Takeovers, Tenancy, Value, Wanted,
@@ -75,7 +75,7 @@ impl Member {
             local.eligible = None;
             self.withdraw(ticket);
             if let Some(since) = local.resting {
-                soonest.boot(since.boot.plus(self.check_hold(ticket)));
+                soonest.guard(Guard::after(since, self.check_hold(ticket)), now);
                 self.step_rest(now, ticket, local, since, soonest);
             }
         }

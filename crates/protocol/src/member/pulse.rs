@@ -5,12 +5,13 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use super::Member;
+use super::proposer::Phase;
 use super::tenure::Tenure;
 use crate::durable::Record;
 use crate::event::{Bar, Note};
 use crate::ids::{Ballot, Lsn, MemberId, Nonce, TicketName};
 use crate::message::{Body, LIST_PAGE};
-use crate::mirror::Listed;
+use crate::mirror::{Listed, Mirror};
 use crate::quorum::kth_newest;
 use crate::support::Digest;
 use crate::time::{Boot, Now, Span};
@@ -72,6 +73,7 @@ impl Member {
         if smallest.is_some_and(|e| now.since_at_most(self.pulse.last_commit) >= e.divided(8)) {
             self.write(Record::Touch);
         }
+        self.forgo_unused();
         self.pulse.seq += 1;
         let seq = self.pulse.seq;
         if self.pulse.sent.len() == SENT_MAX {
@@ -238,7 +240,26 @@ impl Member {
     /// Whether this site counts, or may come to count, on support for `ticket`.
     fn renews(&self, ticket: &TicketName) -> bool {
         let tenure = self.locals.get(ticket).and_then(|local| local.state.tenure());
-        tenure.is_some() || self.rounds.contains_key(&Key::Ownership(ticket.clone()))
+        let round = self.rounds.get(&Key::Ownership(ticket.clone()));
+        let proposes = round.is_some_and(|round| matches!(round.phase, Phase::Accepting { .. }));
+        tenure.is_some() || proposes
+    }
+
+    /// Tells acceptors which tickets it counts on no more: its heartbeats would keep others waiting for nothing.
+    fn forgo_unused(&mut self) {
+        let unused = |mirror: &Mirror| -> Vec<(TicketName, Ballot)> {
+            let entries = mirror.entries().filter(|(ticket, _)| !self.renews(ticket));
+            entries.take(LIST_PAGE).map(|(ticket, ballot)| (ticket.clone(), ballot)).collect()
+        };
+        let mirrors = self.peers.iter().filter_map(|(&id, peer)| Some((id, peer.mirror.as_ref()?)));
+        let forgone: Vec<(MemberId, Vec<(TicketName, Ballot)>)> =
+            mirrors.map(|(id, mirror)| (id, unused(mirror))).filter(|(_, tickets)| !tickets.is_empty()).collect();
+        for (id, tickets) in forgone {
+            if let Some(mirror) = self.peers.get_mut(&id).and_then(|peer| peer.mirror.as_mut()) {
+                mirror.change(tickets.iter().map(|(ticket, _)| (ticket.clone(), None)), false);
+            }
+            self.send(id, Body::Forgo { tickets });
+        }
     }
 
     /// Follows in the mirror of `from` what its accepts in one frame have changed.
