@@ -81,7 +81,13 @@ struct Lease {
 
 impl Support {
     pub(crate) const fn new(nonce: Nonce) -> Self {
-        Self { nonce, committed: 0, sites: BTreeMap::new(), guards: BTreeMap::new(), forgone: BTreeMap::new() }
+        Self {
+            nonce,
+            committed: 0,
+            sites: BTreeMap::new(),
+            guards: BTreeMap::new(),
+            forgone: BTreeMap::new(),
+        }
     }
 
     /// Follows the ownership register of `ticket` after any change to it. `arrival` is set if the change was an accept

@@ -87,14 +87,13 @@ pub fn mass_failover(n: usize) -> Mass {
     let lsn = stage.world.nodes[LYON].disk.lsn;
     stage.run(6 * SECOND);
     let noted = stage.world.noted.take().unwrap_or_default();
-    let held: Vec<Time> =
-        noted.iter().filter(|(_, i, n)| *i == LYON && matches!(n, Note::Held(..))).map(|(t, ..)| *t).collect();
+    let held: Vec<Time> = noted
+        .iter()
+        .filter(|(_, i, n)| *i == LYON && matches!(n, Note::Held(..)))
+        .map(|(t, ..)| *t)
+        .collect();
     let spread = held.iter().max().copied().unwrap_or(0) - held.iter().min().copied().unwrap_or(0);
-    Mass {
-        held: held.len() as u64,
-        commits: stage.world.nodes[LYON].disk.lsn - lsn,
-        spread_ms: spread / MS,
-    }
+    Mass { held: held.len() as u64, commits: stage.world.nodes[LYON].disk.lsn - lsn, spread_ms: spread / MS }
 }
 
 fn grant_all(stage: &mut Stage, n: usize) {

@@ -4,7 +4,8 @@
 use std::collections::VecDeque;
 
 use sitegate_protocol::{
-    Durable, Event, Identity, Lsn, Member, MemberId, Now, Record, Role, Settings, Store, Turn, never_regresses,
+    Durable, Event, Identity, Lsn, Member, MemberId, Now, Record, Role, Settings, Store, Turn,
+    never_regresses,
 };
 
 use crate::clock::{Clocks, Time};

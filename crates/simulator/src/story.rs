@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use sitegate_protocol::{
-    Accepted, Body, Effects, Frame, Intent, Key, MemberId, Note, Order, Ownership, Reply, StandbyMode, Value, Wanted,
+    Accepted, Body, Effects, Frame, Intent, Key, MemberId, Note, Order, Ownership, Reply, StandbyMode, Value,
+    Wanted,
 };
 
 use crate::clock::{MS, Time};

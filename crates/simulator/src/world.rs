@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BinaryHeap};
 use sitegate_fence::deadman::Record as FenceRecord;
 use sitegate_fence_client::wire::Name;
 use sitegate_protocol::{
-    CheckId, CheckResult, Effects, Event, Frame, Identity, Lsn, Member, MemberId, Nonce, Note, Start, TicketName, Turn,
-    ValidFrame,
+    CheckId, CheckResult, Effects, Event, Frame, Identity, Lsn, Member, MemberId, Nonce, Note, Start,
+    TicketName, Turn, ValidFrame,
 };
 
 use crate::checks::Checks;

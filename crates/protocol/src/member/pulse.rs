@@ -252,8 +252,10 @@ impl Member {
             entries.take(LIST_PAGE).map(|(ticket, ballot)| (ticket.clone(), ballot)).collect()
         };
         let mirrors = self.peers.iter().filter_map(|(&id, peer)| Some((id, peer.mirror.as_ref()?)));
-        let forgone: Vec<(MemberId, Vec<(TicketName, Ballot)>)> =
-            mirrors.map(|(id, mirror)| (id, unused(mirror))).filter(|(_, tickets)| !tickets.is_empty()).collect();
+        let forgone: Vec<(MemberId, Vec<(TicketName, Ballot)>)> = mirrors
+            .map(|(id, mirror)| (id, unused(mirror)))
+            .filter(|(_, tickets)| !tickets.is_empty())
+            .collect();
         for (id, tickets) in forgone {
             if let Some(mirror) = self.peers.get_mut(&id).and_then(|peer| peer.mirror.as_mut()) {
                 mirror.change(tickets.iter().map(|(ticket, _)| (ticket.clone(), None)), false);
