@@ -1,2 +1,17 @@
-//! Placeholder.
-fn main() {}
+//! `sitegated`: the daemon of a site.
+
+use std::process::ExitCode;
+
+use sitegate::site::{attach, check};
+use sitegate_member::config::Role;
+use sitegate_member::daemon::{Program, main as daemon};
+
+fn main() -> ExitCode {
+    daemon(&Program {
+        name: "sitegated",
+        what: "the daemon of a site: votes on tickets, holds them, and has what they gate started, stopped and fenced",
+        role: Role::Site,
+        check,
+        attach: Some(attach),
+    })
+}

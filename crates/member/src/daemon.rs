@@ -1,6 +1,7 @@
 //! A daemon from its command line to its end: what `sitegated` and `sitegate-arbitrator` share.
 
 use std::error::Error;
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -63,23 +64,26 @@ impl From<ConfigError> for Failure {
     }
 }
 
-/// Does what the command line asks for.
+/// Does what the command line of this process asks for.
 #[must_use]
 pub fn main(program: &Program) -> ExitCode {
-    let done = match arguments::parse(std::env::args_os().skip(1)) {
+    start(program, std::env::args_os().skip(1)).into()
+}
+
+/// Does what `words` ask for; as a daemon, until it ends.
+#[must_use]
+pub fn start(program: &Program, words: impl IntoIterator<Item = OsString>) -> Exit {
+    let done = match arguments::parse(words) {
         Ok(arguments) => act(program, &absolute(arguments)),
         Err(error) => {
             let hint = format!("`{} --help` shows what is", program.name);
             Err(Failure::new(Exit::Configuration, &error, &hint))
         }
     };
-    match done {
-        Ok(exit) => exit.into(),
-        Err(failure) => {
-            eprintln!("{}", failure.text);
-            failure.exit.into()
-        }
-    }
+    done.unwrap_or_else(|failure| {
+        eprintln!("{}", failure.text);
+        failure.exit
+    })
 }
 
 /// Whatever becomes of the working directory, a reload finds the same files.

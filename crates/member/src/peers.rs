@@ -7,7 +7,7 @@
 //! Nothing here is reliable, and nothing needs to be: what is lost the protocol says again. Queues are bounded and drop
 //! the oldest, which says the least.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -50,8 +50,9 @@ struct Link {
     state: Mutex<LinkState>,
     /// The member has shown itself: call it now.
     shown: BTreeMap<Lane, Notify>,
-    /// The number of the newest connection on which it reaches us, 0 for none.
-    called: BTreeMap<Lane, watch::Sender<u64>>,
+    /// The numbers of the connections on which it reaches us. More than one is one that is dying and its successor, or
+    /// two hosts with one name, of which the protocol knows the right one.
+    called: BTreeMap<Lane, watch::Sender<BTreeSet<u64>>>,
 }
 
 /// What is known about the connections with one member.
@@ -138,7 +139,7 @@ impl Peers {
                 outboxes: Lane::ALL.map(|lane| (lane, Outbox::new(lane))).into(),
                 state: Mutex::default(),
                 shown: Lane::ALL.map(|lane| (lane, Notify::new())).into(),
-                called: Lane::ALL.map(|lane| (lane, watch::Sender::new(0))).into(),
+                called: Lane::ALL.map(|lane| (lane, watch::Sender::default())).into(),
             };
             (member, Arc::new(link))
         };
@@ -190,7 +191,7 @@ impl Peers {
 
 impl Link {
     fn state(&self) -> LinkState {
-        let called = *self.called[&Lane::Pulse].borrow() != 0;
+        let called = !self.called[&Lane::Pulse].borrow().is_empty();
         LinkState { called, ..self.with_state(|state| state.clone()) }
     }
 

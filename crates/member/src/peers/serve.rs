@@ -114,13 +114,21 @@ struct Served<'p> {
     number: u64,
 }
 
-/// Numbers connections: the newest on a lane is the one that counts.
+/// Connections of one member on one lane. When there is another, the oldest is ended.
+const PER_LANE_MAX: usize = 4;
+
+/// Numbers connections.
 static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
 
 impl<'p> Served<'p> {
     fn begin(peers: &'p Peers, link: &'p Link, greeted: Greeted) -> Self {
         let number = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
-        link.called[&greeted.lane].send_replace(number);
+        link.called[&greeted.lane].send_modify(|open| {
+            open.insert(number);
+            if open.len() > PER_LANE_MAX {
+                open.pop_first();
+            }
+        });
         info!(member = %link.name, lane = greeted.lane.name(), "is called");
         Self { peers, link, greeted, number }
     }
@@ -128,12 +136,14 @@ impl<'p> Served<'p> {
     /// Takes frames until the end; what is wrong, if anything.
     async fn run(&self, stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Option<String> {
         let mut renewals = self.peers.renewals.subscribe();
-        let mut newest = self.link.called[&self.greeted.lane].subscribe();
+        let mut open = self.link.called[&self.greeted.lane].subscribe();
         loop {
             let length = tokio::select! {
                 length = read_length(stream) => length,
                 _ = renewals.changed() => return None,
-                _ = newest.wait_for(|newest| *newest != self.number) => return Some("it has called again".into()),
+                _ = open.wait_for(|open| !open.contains(&self.number)) => {
+                    return Some("it has called again too often".into());
+                }
             };
             let message = match length {
                 Ok(None) => return None,
@@ -179,13 +189,7 @@ impl<'p> Served<'p> {
 
 impl Drop for Served<'_> {
     fn drop(&mut self) {
-        self.link.called[&self.greeted.lane].send_if_modified(|newest| {
-            let mine = *newest == self.number;
-            if mine {
-                *newest = 0;
-            }
-            mine
-        });
+        self.link.called[&self.greeted.lane].send_if_modified(|open| open.remove(&self.number));
     }
 }
 

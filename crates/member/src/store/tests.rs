@@ -1,10 +1,6 @@
 use std::fs;
-use std::io;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 
-use redb::backends::InMemoryBackend;
 use sitegate_protocol::{Ballot, Key, MemberId, Register, Store as _, TicketName};
 
 use super::*;
@@ -179,58 +175,4 @@ fn flipped_bits_are_noticed_or_matter_to_nobody() {
         }
     }
     assert!(noticed > 0);
-}
-
-/// A disk that can be made to fail.
-#[derive(Debug)]
-struct Faulty {
-    memory: InMemoryBackend,
-    fault: Arc<AtomicU8>,
-}
-
-const HEALTHY: u8 = 0;
-const FULL: u8 = 1;
-const UNSYNCED: u8 = 2;
-
-impl StorageBackend for Faulty {
-    fn len(&self) -> io::Result<u64> {
-        self.memory.len()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.memory.read(offset, out)
-    }
-
-    fn set_len(&self, length: u64) -> io::Result<()> {
-        self.memory.set_len(length)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        match self.fault.load(Ordering::SeqCst) {
-            UNSYNCED => Err(io::Error::from_raw_os_error(5)), // EIO
-            _ => self.memory.sync_data(),
-        }
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        match self.fault.load(Ordering::SeqCst) {
-            FULL => Err(io::ErrorKind::StorageFull.into()),
-            _ => self.memory.write(offset, data),
-        }
-    }
-}
-
-#[test]
-fn a_commit_that_failed_is_final() {
-    for fault in [FULL, UNSYNCED] {
-        let switch = Arc::new(AtomicU8::new(HEALTHY));
-        let disk = Faulty { memory: InMemoryBackend::new(), fault: Arc::clone(&switch) };
-        let mut store = Store::in_backend(disk, &paris(), IDENTITY).unwrap().store;
-        fill(&mut store, 3);
-        switch.store(fault, Ordering::SeqCst);
-        store.commit([record("ticket-1", 50)].iter()).unwrap_err();
-        // Also once the disk is well again: what it holds is not known any more.
-        switch.store(HEALTHY, Ordering::SeqCst);
-        store.commit([record("ticket-1", 51)].iter()).unwrap_err();
-    }
 }

@@ -1,0 +1,53 @@
+//! What the configuration of a site has to agree with: the fence daemon's file, where this daemon may read it.
+
+use std::fs::File;
+use std::path::Path;
+
+use sitegate_host::diagnostic::{ConfigError, Diagnostic, Problems};
+use sitegate_member::config::{Configuration, FORMATION_FILE};
+
+use crate::check::Checked;
+
+/// The fence daemon's file beside the two others.
+const FENCED_FILE: &str = "fenced.toml";
+
+/// Checks that every ticket leaves this site the time to fence (inequality 2). Gives what an operator should know.
+///
+/// # Errors
+/// Every ticket that does not, and everything that is wrong with fenced.toml.
+pub fn check(directory: &Path, _: &Configuration) -> Result<Vec<String>, ConfigError> {
+    let fenced = directory.join(FENCED_FILE);
+    if let Err(error) = File::open(&fenced) {
+        return Ok(vec![format!(
+            "{} cannot be read ({error}): whether acquire-after leaves this site the time to fence was not checked",
+            fenced.display()
+        )]);
+    }
+    let checked = crate::check::check(directory)?;
+    let mut problems = Problems::new();
+    for (ticket, fencing) in too_short(&checked) {
+        let cause = format!(
+            "ticket {ticket}: acquire-after leaves {} ms to fence (A·(1−ρ)), but the plan in {FENCED_FILE} takes up to {} ms with \
+             its margin",
+            fencing.available_ms, fencing.needed_ms
+        );
+        let hint = format!(
+            "raise acquire-after to {} ms or more on every member, or shorten the plan's limits",
+            fencing.acquire_after_min_ms
+        );
+        problems.add(Diagnostic::of_file(directory.join(FORMATION_FILE), cause).hint(hint));
+    }
+    let without_plan = checked.tickets.iter().filter(|ticket| ticket.fencing.is_none()).map(|ticket| {
+        let name = &ticket.name;
+        format!("{FENCED_FILE} has no [resource.{name}]: this site never acquires ticket {name}")
+    });
+    let warnings = without_plan.chain(checked.warnings.iter().cloned()).collect();
+    problems.finish(Some(warnings))
+}
+
+/// Tickets that are taken over after E + A although this site may still be fencing then.
+fn too_short(checked: &Checked) -> impl Iterator<Item = (&str, &crate::check::CheckedFencing)> {
+    let timed = checked.tickets.iter().filter(|ticket| ticket.takeover == "timed");
+    let with_plan = timed.filter_map(|ticket| Some((ticket.name.as_str(), ticket.fencing.as_ref()?)));
+    with_plan.filter(|(_, fencing)| !fencing.holds)
+}

@@ -1,0 +1,83 @@
+//! Deadlines on their way to the fence daemon. One request is under way at a time; what is ordered meanwhile waits, and
+//! of several deadlines for one ticket only the last matters. So a fence daemon that hangs costs an entry for each ticket.
+
+use std::collections::BTreeMap;
+
+use sitegate_protocol::{Deadline, Extension, TicketName, Token};
+
+/// What waits to be sent.
+#[derive(Debug, Default)]
+pub(super) struct Extending {
+    waiting: BTreeMap<TicketName, (Token, Deadline)>,
+    under_way: bool,
+}
+
+impl Extending {
+    /// Something is ordered.
+    pub(super) fn order(&mut self, extensions: Vec<Extension>) {
+        for Extension { deadline, tickets } in extensions {
+            self.waiting.extend(tickets.into_iter().map(|(ticket, token)| (ticket, (token, deadline))));
+        }
+    }
+
+    /// What to send now, if it is time to send anything.
+    pub(super) fn next(&mut self) -> Option<Vec<Extension>> {
+        if self.under_way || self.waiting.is_empty() {
+            return None;
+        }
+        self.under_way = true;
+        let mut groups: BTreeMap<(u64, u64), Extension> = BTreeMap::new();
+        for (ticket, (token, deadline)) in std::mem::take(&mut self.waiting) {
+            let group = groups.entry((deadline.boot.0, deadline.raw.0));
+            let group = group.or_insert_with(|| Extension { deadline, tickets: Vec::new() });
+            group.tickets.push((ticket, token));
+        }
+        Some(groups.into_values().collect())
+    }
+
+    /// The request under way has ended.
+    pub(super) const fn answered(&mut self) {
+        self.under_way = false;
+    }
+
+    /// The connection is gone, and what was ordered on it with it.
+    pub(super) fn forget(&mut self) {
+        *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sitegate_protocol::{Boot, Raw};
+
+    use super::*;
+
+    fn order(name: &str, at: u64) -> Vec<Extension> {
+        let deadline = Deadline { boot: Boot(at), raw: Raw(at) };
+        vec![Extension { deadline, tickets: vec![(TicketName::new(name).unwrap(), Token(1))] }]
+    }
+
+    #[test]
+    fn only_the_last_deadline_matters() {
+        let mut extending = Extending::default();
+        extending.order(order("db", 1));
+        assert_eq!(extending.next(), Some(order("db", 1)));
+        for at in 2..100 {
+            extending.order(order("db", at));
+            assert_eq!(extending.next(), None, "one is under way");
+        }
+        extending.answered();
+        assert_eq!(extending.next(), Some(order("db", 99)));
+    }
+
+    #[test]
+    fn tickets_with_one_deadline_go_together() {
+        let mut extending = Extending::default();
+        extending.order(order("a", 5));
+        extending.order(order("b", 6));
+        extending.order(order("c", 5));
+        let sent = extending.next().unwrap();
+        let tickets: Vec<usize> = sent.iter().map(|extension| extension.tickets.len()).collect();
+        assert_eq!(tickets, [2, 1]);
+    }
+}
