@@ -6,6 +6,7 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::CommandFactory;
+use sitegate_member::api::types::CommandRequest;
 use sitegate_member::config::{MemberName, TicketName};
 
 mod args;
@@ -30,7 +31,7 @@ pub(crate) mod view;
 use args::{
     AttestArgs, Cli, Command, MemberCommand, ReadmitArgs, ReasonArgs, SiteArgs, StandbyArgs, WishCommand,
 };
-use command::{Wish, give};
+use command::give;
 use exit::Exit;
 use failure::Failure;
 
@@ -58,7 +59,7 @@ async fn run(command: &Command) -> Result<(), Failure> {
         Command::Explain(args) => look::explain(args).await,
         Command::History(args) => look::history(args).await,
         Command::Member(MemberCommand::List(args)) => look::members(args).await,
-        Command::Member(MemberCommand::Readmit(args)) => give(&readmit_wish(args), &args.wait).await,
+        Command::Member(MemberCommand::Readmit(args)) => give(readmit_wish(args), &args.wait).await,
         Command::Fence(command) => fence::run(command).await,
         Command::Check(args) => host::check(args),
         Command::Reload(args) => host::reload(args).await,
@@ -85,40 +86,55 @@ async fn give_wish(command: &WishCommand) -> Result<(), Failure> {
         WishCommand::Pause(args) => (about_ticket("pause", &args.ticket, &args.reason), &args.wait),
         WishCommand::Resume(args) => (about_ticket("resume", &args.ticket, &args.reason), &args.wait),
         WishCommand::Standby(StandbyArgs { keep, site }) => {
-            (Wish { keep: *keep, ..site_wish("standby", site) }, &site.wait)
+            (CommandRequest { keep: *keep, ..site_wish("standby", site) }, &site.wait)
         }
         WishCommand::Online(args) => (site_wish("online", args), &args.wait),
         WishCommand::AttestDead(args) => (attest_wish(args)?, &args.wait),
     };
-    give(&wish, wait).await
+    give(wish, wait).await
 }
 
-fn about_ticket(command: &'static str, ticket: &TicketName, reason: &ReasonArgs) -> Wish {
-    Wish { command, ticket: Some(ticket.to_string()), reason: reason.reason.clone(), ..Wish::default() }
+fn about_ticket(command: &str, ticket: &TicketName, reason: &ReasonArgs) -> CommandRequest {
+    CommandRequest {
+        command: command.to_owned(),
+        ticket: Some(ticket.to_string()),
+        reason: reason.reason.clone(),
+        ..CommandRequest::default()
+    }
 }
 
-fn about_site(command: &'static str, ticket: &TicketName, site: &MemberName, reason: &ReasonArgs) -> Wish {
-    Wish { site: Some(site.to_string()), ..about_ticket(command, ticket, reason) }
+fn about_site(command: &str, ticket: &TicketName, site: &MemberName, reason: &ReasonArgs) -> CommandRequest {
+    CommandRequest { site: Some(site.to_string()), ..about_ticket(command, ticket, reason) }
 }
 
-fn site_wish(command: &'static str, args: &SiteArgs) -> Wish {
+fn site_wish(command: &str, args: &SiteArgs) -> CommandRequest {
     let site = Some(args.site.to_string());
-    Wish { command, site, reason: args.reason.reason.clone(), ..Wish::default() }
+    CommandRequest {
+        command: command.to_owned(),
+        site,
+        reason: args.reason.reason.clone(),
+        ..CommandRequest::default()
+    }
 }
 
-fn readmit_wish(args: &ReadmitArgs) -> Wish {
+fn readmit_wish(args: &ReadmitArgs) -> CommandRequest {
     let member = Some(args.name.to_string());
-    Wish { command: "readmit", member, reason: args.reason.reason.clone(), ..Wish::default() }
+    CommandRequest {
+        command: "readmit".to_owned(),
+        member,
+        reason: args.reason.reason.clone(),
+        ..CommandRequest::default()
+    }
 }
 
-fn attest_wish(args: &AttestArgs) -> Result<Wish, Failure> {
+fn attest_wish(args: &AttestArgs) -> Result<CommandRequest, Failure> {
     let ticket = args.ticket.as_ref().map(ToString::to_string);
     attest::confirm(args.site.as_str(), ticket.as_deref(), args.yes_i_have_seen_it_dead)?;
-    Ok(Wish {
-        command: "attest-dead",
+    Ok(CommandRequest {
+        command: "attest-dead".to_owned(),
         ticket,
         site: Some(args.site.to_string()),
         reason: Some(args.reason.clone()),
-        ..Wish::default()
+        ..CommandRequest::default()
     })
 }

@@ -4,3 +4,4 @@ pub mod check;
 pub mod cli;
 pub mod pki;
 mod playground;
+pub mod site;

@@ -7,8 +7,9 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use sitegate_host::diagnostic::Period;
+use sitegate_member::api::types::{CommandRequest, Progress};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at};
 
 use super::client::Client;
@@ -16,7 +17,7 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::output::{print, print_json_line};
 use super::place::PlaceArgs;
-use super::progress::Progress;
+use super::progress::Waiting;
 
 /// How much longer than asked the client waits, so that the member can say what it waited for.
 const GRACE: Duration = Duration::from_secs(2);
@@ -42,49 +43,23 @@ pub(crate) struct WaitArgs {
     place: PlaceArgs,
 }
 
-/// What is wished. The fields of `POST /v1/commands`.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Wish {
-    /// In one word.
-    pub(crate) command: &'static str,
-    /// About which ticket.
-    pub(crate) ticket: Option<String>,
-    /// About which site.
-    pub(crate) site: Option<String>,
-    /// About which member.
-    pub(crate) member: Option<String>,
-    /// Of standby: whether the site keeps what it has.
-    pub(crate) keep: bool,
-    /// Why, for the history.
-    pub(crate) reason: Option<String>,
-}
-
-/// A line of the member's answer.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(tag = "event", rename_all = "kebab-case")]
-enum Event {
-    Accepted,
-    Recorded,
-    Waiting { text: String },
-    Done { text: String },
-    Refused { text: String, hint: Option<String> },
-    Timeout { text: String },
-}
-
 /// Gives a command and waits as `args` say.
 ///
 /// # Errors
 /// It was refused, nobody answers, or it does not hold in time.
-pub(crate) async fn give(wish: &Wish, args: &WaitArgs) -> Result<(), Failure> {
+pub(crate) async fn give(wish: CommandRequest, args: &WaitArgs) -> Result<(), Failure> {
     let client = Client::new(args.place.resolve()?);
+    let timeout = args.timeout.get();
+    let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+    let body = CommandRequest { request: Some(random()?), timeout_ms: Some(timeout_ms), ..wish };
     let mut giving = Giving {
-        body: wish.body(args.timeout.get())?,
+        body: serde_json::to_value(body).map_err(|error| Failure::new(Exit::Failed, error.to_string()))?,
         json: args.json,
         no_wait: args.no_wait,
-        until: Instant::now() + args.timeout.get() + GRACE,
+        until: Instant::now() + timeout + GRACE,
         recorded: false,
         asked: false,
-        progress: Progress::new(),
+        shown: Waiting::new(),
     };
     tokio::select! {
         outcome = giving.run(&client) => outcome,
@@ -97,33 +72,12 @@ fn interrupted() -> Failure {
         .hint("look with `sitegate status`; to take the wish back, give the opposite command")
 }
 
-impl Wish {
-    fn body(&self, timeout: Duration) -> Result<Value, Failure> {
-        let mut number = [0; 8];
-        SystemRandom::new()
-            .fill(&mut number)
-            .map_err(|_| Failure::new(Exit::Failed, "the system gives no random numbers"))?;
-        let mut body = json!({
-            "command": self.command,
-            "request": u64::from_le_bytes(number),
-            "timeout_ms": u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
-        });
-        let texts = [
-            ("ticket", &self.ticket),
-            ("site", &self.site),
-            ("member", &self.member),
-            ("reason", &self.reason),
-        ];
-        for (field, text) in texts {
-            if let Some(text) = text {
-                body[field] = text.as_str().into();
-            }
-        }
-        if self.keep {
-            body["keep"] = true.into();
-        }
-        Ok(body)
-    }
+fn random() -> Result<u64, Failure> {
+    let mut number = [0; 8];
+    let filled = SystemRandom::new().fill(&mut number);
+    filled.map_err(|_| Failure::new(Exit::Failed, "the system gives no random numbers"))?;
+    // 0 would mean none.
+    Ok(u64::from_le_bytes(number).max(1))
 }
 
 /// A command under way.
@@ -136,7 +90,7 @@ struct Giving {
     recorded: bool,
     /// Whether a member may have taken it on.
     asked: bool,
-    progress: Progress,
+    shown: Waiting,
 }
 
 /// What to do after an event.
@@ -157,7 +111,7 @@ impl Giving {
             if !gone {
                 return Err(failure);
             }
-            self.progress.waits_for("the member has gone away; asking again");
+            self.shown.waits_for("the member has gone away; asking again");
             if Instant::now() + ASK_AGAIN >= self.until {
                 return Err(self.late("the member has gone away"));
             }
@@ -179,7 +133,7 @@ impl Giving {
             let line = tokio::select! {
                 line = lines.next() => line,
                 _ = seconds.tick() => {
-                    self.progress.tick();
+                    self.shown.tick();
                     continue;
                 }
                 () = sleep_until(self.until) => return Err(self.late("the member does not say how it stands")),
@@ -200,27 +154,31 @@ impl Giving {
         if self.json {
             print_json_line(&value)?;
         }
-        match Event::deserialize(value).map_err(nonsense)? {
-            Event::Accepted => self.progress.waits_for("waiting until the wish is recorded"),
-            Event::Recorded if self.no_wait => {
+        match Progress::deserialize(value).map_err(nonsense)? {
+            Progress::Accepted { .. } => self.shown.waits_for("waiting until the wish is recorded"),
+            Progress::Recorded if self.no_wait => {
                 return self.end("recorded: it comes true even if nobody waits; look with `sitegate status`");
             }
-            Event::Recorded => {
+            Progress::Recorded => {
                 self.recorded = true;
-                self.progress.waits_for("recorded; waiting until it holds");
+                self.shown.waits_for("recorded; waiting until it holds");
             }
-            Event::Waiting { text } => self.progress.waits_for(&text),
-            Event::Done { text } => return self.end(&text),
-            Event::Refused { text, hint, .. } => {
-                return Err(Failure::new(Exit::Refused, text).maybe_hint(hint));
+            Progress::Waiting { text } => self.shown.waits_for(&text),
+            Progress::Done { text, .. } => return self.end(&text),
+            Progress::Refused { text, hint, .. } => {
+                return Err(Failure::new(Exit::Refused, text).maybe_hint(Some(hint)));
             }
-            Event::Timeout { text } => return Err(self.late(&text)),
+            // Before its time, the member ends rather than the wait.
+            Progress::Timeout { text } if Instant::now() + GRACE < self.until => {
+                return Err(Failure::new(Exit::Unreachable, text));
+            }
+            Progress::Timeout { text } => return Err(self.late(&text)),
         }
         Ok(Step::Wait)
     }
 
     fn end(&mut self, text: &str) -> Result<Step, Failure> {
-        self.progress.clear();
+        self.shown.clear();
         if !self.json {
             print(&format!("{text}\n"))?;
         }

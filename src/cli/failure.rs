@@ -32,10 +32,10 @@ impl Failure {
         self
     }
 
-    /// As [`hint`](Self::hint), if there is one.
+    /// As [`hint`](Self::hint), if there is one that says something.
     #[must_use]
     pub(crate) fn maybe_hint(mut self, hint: Option<String>) -> Self {
-        self.hint = hint.or(self.hint);
+        self.hint = hint.filter(|hint| !hint.is_empty()).or(self.hint);
         self
     }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
+use sitegate_member::api::types::Reloaded;
 use sitegate_member::config::DIRECTORY_DEFAULT;
 
 use super::client::Client;
@@ -11,7 +12,7 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::output::{print, print_json};
 use super::place::PlaceArgs;
-use super::view::{Reloaded, read};
+use super::view::read;
 use crate::check::check as check_directory;
 
 /// `sitegate check`.

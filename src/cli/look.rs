@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use clap::Args;
-use serde_json::Value;
+use sitegate_member::api::types::{Explanation, History, Members, NextStep};
 use sitegate_member::config::TicketName;
 
 use super::client::Client;
@@ -13,7 +13,7 @@ use super::place::PlaceArgs;
 use super::status::escaped;
 use super::style::Style;
 use super::table::Table;
-use super::view::{Entry, Explanation, History, length, read};
+use super::view::{length, read};
 
 /// `sitegate explain`.
 #[derive(Debug, Args)]
@@ -37,22 +37,23 @@ pub(crate) async fn explain(args: &ExplainArgs) -> Result<(), Failure> {
     if args.json {
         return print_json(&answer);
     }
-    print(&in_sentences(&read(&answer)?, Style::of_stdout()))
+    let Explanation { headline, reasons, next, .. } = read(&answer)?;
+    print(&in_sentences(&headline, &reasons, &next, Style::of_stdout()))
 }
 
-fn in_sentences(explanation: &Explanation, style: Style) -> String {
-    let mut text = format!("{}\n", style.bold(&explanation.headline));
-    for reason in &explanation.reasons {
+fn in_sentences(headline: &str, reasons: &[String], next: &[NextStep], style: Style) -> String {
+    let mut text = format!("{}\n", style.bold(headline));
+    for reason in reasons {
         text.push_str("  - ");
         text.push_str(reason);
         text.push('\n');
     }
-    if !explanation.next.is_empty() {
+    if !next.is_empty() {
         text.push_str("What happens next:\n");
     }
-    for next in &explanation.next {
-        let when = next.in_ms.map(|ms| format!("in {}: ", length(ms))).unwrap_or_default();
-        writeln!(text, "  - {when}{}", next.what).expect("writing to a String cannot fail");
+    for step in next {
+        let when = step.in_ms.map(|ms| format!("in {}: ", length(ms))).unwrap_or_default();
+        writeln!(text, "  - {when}{}", step.what).expect("writing to a String cannot fail");
     }
     text
 }
@@ -87,9 +88,8 @@ pub(crate) async fn history(args: &HistoryArgs) -> Result<(), Failure> {
     }
     let mut text = String::new();
     for entry in &history.entries {
-        let Entry { at, ticket, text: what } = read(entry)?;
-        writeln!(text, "{at}  {:12}  {what}", ticket.as_deref().unwrap_or("-"))
-            .expect("writing to a String cannot fail");
+        let ticket = entry.ticket.as_deref().unwrap_or("-");
+        writeln!(text, "{}  {ticket:12}  {}", entry.at, entry.text).expect("writing to a String cannot fail");
     }
     print(&text)
 }
@@ -111,57 +111,39 @@ pub(crate) struct MemberListArgs {
 pub(crate) async fn members(args: &MemberListArgs) -> Result<(), Failure> {
     let client = Client::new(args.place.resolve()?);
     let answer = client.get("/v1/members").await?;
-    let members = answer.get("members").unwrap_or(&answer);
+    let Members { members } = read(&answer)?;
     if args.json {
-        return print_json(members);
+        return print_json(&answer["members"]);
     }
-    let mut table = Table::new(&["MEMBER", "ROLE", "REACHABLE", "IDENTITY", "CERTIFICATE"]);
-    for member in members.as_array().into_iter().flatten() {
+    let mut table = Table::new(&["MEMBER", "ID", "ROLE", "REACHABLE", "CERTIFICATE", "NOTES"]);
+    for member in &members {
+        let certificate = member.certificate_days_left.map(|days| format!("{days} days left"));
+        let quarantined = member.quarantined.then(|| "QUARANTINED".to_owned());
         table.row([
-            text_of(&member["name"]),
-            text_of(&member["role"]),
-            (if member["reachable"] == true { "yes" } else { "NO" }).to_owned(),
-            identity_of(member),
-            member["certificate_days_left"]
-                .as_i64()
-                .map_or_else(|| "-".to_owned(), |days| format!("{days} days left")),
+            member.name.clone(),
+            member.id.to_string(),
+            member.role.clone(),
+            (if member.reachable { "yes" } else { "NO" }).to_owned(),
+            certificate.unwrap_or_else(|| "-".to_owned()),
+            quarantined.into_iter().chain(member.problem.clone()).collect::<Vec<_>>().join(", "),
         ]);
     }
     print(&table.to_string())
 }
 
-fn identity_of(member: &Value) -> String {
-    let identity = text_of(&member["identity"]);
-    if member["quarantined"] == true { format!("{identity} QUARANTINED") } else { identity }
-}
-
-/// A field for people: strings without their quotes, what is missing as a dash.
-fn text_of(value: &Value) -> String {
-    match value {
-        Value::Null => "-".to_owned(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::view::Next;
 
     #[test]
     fn an_explanation_reads_from_the_top() {
-        let explanation = Explanation {
-            headline: "db is free, and lyon will take it".into(),
-            reasons: vec!["tiebreak guards the lease of paris".into()],
-            next: vec![
-                Next { what: "the guard ends".into(), in_ms: Some(2_500) },
-                Next { what: "lyon acquires".into(), in_ms: None },
-            ],
-        };
+        let next = [
+            NextStep { what: "the guard ends".into(), in_ms: Some(2_500) },
+            NextStep { what: "lyon acquires".into(), in_ms: None },
+        ];
         assert_eq!(
-            in_sentences(&explanation, Style::plain()),
-            "db is free, and lyon will take it\n  - tiebreak guards the lease of paris\nWhat happens next:\n  \
+            in_sentences("db is free", &["tiebreak guards the lease of paris".into()], &next, Style::plain()),
+            "db is free\n  - tiebreak guards the lease of paris\nWhat happens next:\n  \
              - in 2.5 s: the guard ends\n  - lyon acquires\n"
         );
     }

@@ -13,6 +13,8 @@ use super::failure::Failure;
 /// Where the member's socket is unless its configuration says otherwise.
 pub(crate) const SOCKET_DEFAULT: &str = "/run/sitegate/sitegate.sock";
 
+/// The variable that names another socket.
+const SOCKET_VARIABLE: &str = "SITEGATE_SOCKET";
 /// The variable that names another directory with the member's configuration.
 pub(crate) const CONFIG_VARIABLE: &str = "SITEGATE_CONFIG";
 
@@ -20,14 +22,9 @@ pub(crate) const CONFIG_VARIABLE: &str = "SITEGATE_CONFIG";
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Whom to ask")]
 pub(crate) struct PlaceArgs {
-    /// The Unix socket of the member on this host [default: as in /etc/sitegate/member.toml]
-    #[arg(
-        long,
-        value_name = "PATH",
-        env = "SITEGATE_SOCKET",
-        hide_env_values = true,
-        conflicts_with = "member"
-    )]
+    /// The Unix socket of the member on this host [default: as in /etc/sitegate/member.toml] [env: SITEGATE_SOCKET]
+    // Not clap's `env`: it would conflict with --member, which is to win over the environment.
+    #[arg(long, value_name = "PATH", conflicts_with = "member")]
     socket: Option<PathBuf>,
     /// Ask this member over TLS, with an operator's or viewer's certificate
     #[arg(long, value_name = "HOST[:PORT]")]
@@ -68,7 +65,9 @@ impl PlaceArgs {
             let files = self.tls_files()?;
             return Ok(Place::Member(address.clone(), Box::new(Credentials::load(&files)?)));
         }
-        Ok(Place::Socket(self.socket.clone().unwrap_or_else(configured_socket)))
+        let named = || std::env::var_os(SOCKET_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
+        let socket = self.socket.clone().or_else(named);
+        Ok(Place::Socket(socket.unwrap_or_else(configured_socket)))
     }
 
     fn tls_files(&self) -> Result<TlsFiles, Failure> {

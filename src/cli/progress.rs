@@ -5,7 +5,7 @@ use std::time::Instant;
 
 /// One wait.
 #[derive(Debug)]
-pub(crate) struct Progress {
+pub(crate) struct Waiting {
     terminal: bool,
     began: Instant,
     text: String,
@@ -17,7 +17,7 @@ const ERASE_LINE: &str = "\r\x1b[2K";
 /// A line that is too long is cut rather than wrapped: only one can be erased.
 const NO_WRAP: (&str, &str) = ("\x1b[?7l", "\x1b[?7h");
 
-impl Progress {
+impl Waiting {
     /// Begins now, with nothing shown.
     #[must_use]
     pub(crate) fn new() -> Self {
@@ -65,13 +65,13 @@ impl Progress {
     }
 }
 
-impl Default for Progress {
+impl Default for Waiting {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Drop for Progress {
+impl Drop for Waiting {
     fn drop(&mut self) {
         self.clear();
     }

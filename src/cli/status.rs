@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::Value;
 use sitegate_host::diagnostic::Period;
+use sitegate_member::api::types::Status;
 use sitegate_member::config::TicketName;
 
 mod render;
@@ -17,7 +18,7 @@ use super::failure::Failure;
 use super::output::{print, print_json, print_json_line};
 use super::place::PlaceArgs;
 use super::style::Style;
-use super::view::{Status, read};
+use super::view::read;
 
 /// `sitegate status`.
 #[derive(Debug, Args)]

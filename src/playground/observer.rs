@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use sitegate_host::clock::boot_ns;
+
 use super::processes::{start_hooks, writers};
 use super::timeline::Timeline;
 use super::writer::WRITES_FILE;
@@ -14,6 +16,9 @@ use super::writes::Writes;
 
 /// Between two looks at the file: a tenth of the time between two writes.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// How long after its last write a writer counts as ended, in ns: ten periods.
+const SILENT_AFTER_NS: u64 = 500_000_000;
 
 /// A thread that watches. It ends with this.
 #[derive(Debug)]
@@ -33,13 +38,16 @@ pub(super) struct Seen {
     /// Why it cannot see.
     pub(super) blind: Option<String>,
     tenures: usize,
+    /// Whether it was noted that nobody writes any more.
+    silent: bool,
 }
 
 impl Observer {
     /// Begins to watch.
     pub(super) fn start(ground: &Path, timeline: Timeline) -> io::Result<Self> {
         let writes = Writes::of(ground.join(WRITES_FILE));
-        let seen = Arc::new(Mutex::new(Seen { writes, beside: Vec::new(), blind: None, tenures: 0 }));
+        let seen =
+            Arc::new(Mutex::new(Seen { writes, beside: Vec::new(), blind: None, tenures: 0, silent: false }));
         let stop = Arc::new(AtomicBool::new(false));
         let (shared, stopped, ground) = (Arc::clone(&seen), Arc::clone(&stop), ground.to_owned());
         let thread = std::thread::Builder::new().name("observer".to_owned()).spawn(move || {
@@ -74,8 +82,8 @@ fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
 impl Seen {
     fn look(&mut self, ground: &Path, timeline: &Timeline) {
         match self.writes.read_on() {
-            Ok(0) => return,
-            Ok(_) => {}
+            Ok(0) => return self.look_for_an_end(timeline),
+            Ok(_) => self.silent = false,
             Err(error) => {
                 self.blind = Some(error.to_string());
                 return;
@@ -98,6 +106,15 @@ impl Seen {
         }
         for tenure in new {
             timeline.note_at(tenure.first_ns, &format!("{} writes, token {}", tenure.site, tenure.token));
+        }
+    }
+
+    fn look_for_an_end(&mut self, timeline: &Timeline) {
+        let Some(last) = self.writes.lines().last() else { return };
+        if !self.silent && boot_ns().saturating_sub(last.boot_ns) > SILENT_AFTER_NS {
+            self.silent = true;
+            timeline
+                .note_at(last.boot_ns, &format!("{} has written its last, token {}", last.site, last.token));
         }
     }
 }

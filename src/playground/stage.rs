@@ -11,14 +11,15 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 use sitegate_host::clock::boot_ns;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::daemon::{Daemon, Program, daemons_of};
-use super::ground::{ACQUIRE_AFTER, EXPIRE, Ground, Hooks, MEMBERS};
+use super::ground::{ACQUIRE_AFTER, EXPIRE, Ground, Hooks, MEMBERS, SITES};
 use super::observer::Observer;
-use super::processes::{kill_all, of_member};
+use super::processes::{MARK, kill_all, mark_of, of_member};
 use super::timeline::Timeline;
+use super::writer::SUBCOMMAND;
 use super::writes::Tenure;
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
@@ -63,7 +64,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// A formation with everybody who watches it.
 #[derive(Debug)]
 pub(super) struct Stage {
+    hooks: Hooks,
     daemons: Vec<Daemon>,
+    /// For hooks that delegate.
+    launchers: Vec<Child>,
     observer: Observer,
     pub(super) timeline: Timeline,
     grant_ms: Option<u64>,
@@ -79,13 +83,17 @@ impl Stage {
         let daemons = daemons_of(&ground, &timeline)?;
         let observer = Observer::start(ground.path(), timeline.clone())
             .map_err(|error| Failure::machine("start a thread", &error))?;
-        Ok(Self { daemons, observer, timeline, grant_ms: None, failover_ms: None, ground })
+        let launchers = Vec::new();
+        Ok(Self { hooks, daemons, launchers, observer, timeline, grant_ms: None, failover_ms: None, ground })
     }
 
     /// Initialises every member, starts every daemon, and waits until all vote.
     pub(super) async fn begin(&mut self) -> Played {
         for member in MEMBERS {
             self.init(member).await?;
+        }
+        if self.hooks == Hooks::FenceFails {
+            self.start_launchers()?;
         }
         self.start_all()?;
         self.ready(&MEMBERS).await?;
@@ -96,6 +104,18 @@ impl Stage {
     /// Notes how long it took from a failure to the tenure that made good for it.
     pub(super) fn made_good(&mut self, tenure: &Tenure, failed_ns: u64) {
         self.failover_ms = Some(tenure.first_ns.saturating_sub(failed_ns) / 1_000_000);
+    }
+
+    /// Starts what hooks delegate to, as a service manager that is there before everything else.
+    fn start_launchers(&mut self) -> Played {
+        for site in SITES {
+            let mut command = Command::new(self.ground.program());
+            command.args([SUBCOMMAND, "launch", "--dir"]).arg(self.ground.path()).args(["--site", site]);
+            command.env(MARK, mark_of(self.ground.path(), site));
+            command.stdin(Stdio::null()).process_group(0).kill_on_drop(true);
+            self.launchers.push(command.spawn()?);
+        }
+        Ok(())
     }
 
     /// Creates a member's store.
@@ -221,8 +241,10 @@ impl Stage {
         let mut last = "it does not answer".to_owned();
         while Instant::now() < until {
             match self.status(member).await {
-                Ok(status) if status["standing"] == standing => return Ok(()),
-                Ok(status) => last = format!("it is {}", status["standing"]),
+                Ok(status) if status["standing"] == standing && status["fence"] != "down" => return Ok(()),
+                Ok(status) => {
+                    last = format!("it is {}, its fence daemon {}", status["standing"], status["fence"]);
+                }
                 Err(failure) => last = failure.to_string(),
             }
             sleep(LOOK_AGAIN).await;
@@ -255,12 +277,16 @@ impl Stage {
         }
     }
 
-    /// Ends all that was started, whoever started it, and sees that nothing is left.
+    /// Ends all that was started, whoever started it, and sees that nothing is left. Gives how many processes there were.
     pub(super) async fn clear(&mut self) -> io::Result<usize> {
+        let path = self.ground.path().to_owned();
+        let find = || MEMBERS.iter().flat_map(|member| of_member(&path, member)).collect::<Vec<_>>();
+        let found = find().len();
+        // Supervisors first, so that none starts anything again.
         for daemon in &mut self.daemons {
             daemon.abandon().await;
         }
-        let path = self.ground.path();
-        kill_all(|| MEMBERS.iter().flat_map(|member| of_member(path, member)).collect())
+        kill_all(find)?;
+        Ok(found)
     }
 }

@@ -58,11 +58,11 @@ impl FakeMember {
     }
 
     async fn give(&self, no_wait: bool, timeout: &str) -> Result<(), Failure> {
-        let wish = Wish {
-            command: "grant",
+        let wish = CommandRequest {
+            command: "grant".into(),
             ticket: Some("db".into()),
             site: Some("paris".into()),
-            ..Wish::default()
+            ..CommandRequest::default()
         };
         let args = WaitArgs {
             timeout: timeout.parse().unwrap(),
@@ -70,7 +70,7 @@ impl FakeMember {
             json: false,
             place: PlaceArgs::at_socket(self.socket()),
         };
-        give(&wish, &args).await
+        give(wish, &args).await
     }
 
     fn bodies(&self) -> Vec<Value> {
@@ -101,7 +101,12 @@ const DONE: &str = r#"{"event":"done","text":"paris holds db","holder":"paris","
 async fn waits_until_it_holds() {
     let member = FakeMember::answering(vec![answer(
         OK,
-        &[r#"{"event":"accepted"}"#, RECORDED, r#"{"event":"waiting","text":"the guard of lyon"}"#, DONE],
+        &[
+            r#"{"event":"accepted","request":7}"#,
+            RECORDED,
+            r#"{"event":"waiting","text":"the guard of lyon"}"#,
+            DONE,
+        ],
     )]);
     member.give(false, "5s").await.unwrap();
     let body = &member.bodies()[0];
@@ -134,7 +139,7 @@ async fn a_refusal_has_its_hint() {
 async fn a_timeout_says_that_it_may_still_come_true() {
     let timed_out = r#"{"event":"timeout","text":"no majority answers"}"#;
     let member = FakeMember::answering(vec![answer(OK, &[RECORDED, timed_out])]);
-    let failure = member.give(false, "5s").await.unwrap_err();
+    let failure = member.give(false, "0ms").await.unwrap_err();
     assert_eq!(failure.exit, Exit::Unfinished);
     assert!(
         failure.to_string().contains("no majority answers; the wish is recorded and may still"),
@@ -144,11 +149,13 @@ async fn a_timeout_says_that_it_may_still_come_true() {
 
 #[tokio::test]
 async fn a_member_that_goes_away_is_asked_again_for_the_same_command() {
-    let member = FakeMember::answering(vec![answer(OK, &[RECORDED]), answer(OK, &[DONE])]);
+    let ends = r#"{"event":"timeout","text":"this member is ending"}"#;
+    let answers = vec![answer(OK, &[RECORDED]), answer(OK, &[RECORDED, ends]), answer(OK, &[DONE])];
+    let member = FakeMember::answering(answers);
     member.give(false, "5s").await.unwrap();
     let bodies = member.bodies();
-    assert_eq!(bodies.len(), 2);
-    assert_eq!(bodies[0]["request"], bodies[1]["request"]);
+    assert_eq!(bodies.len(), 3);
+    assert_eq!(bodies[0], bodies[2], "the same command, with the same number");
 }
 
 #[tokio::test]
@@ -167,7 +174,9 @@ async fn nobody_there_is_said_at_once() {
         json: false,
         place: PlaceArgs::at_socket(directory.path().join("none")),
     };
-    let failure = give(&Wish { command: "revoke", ..Wish::default() }, &args).await.unwrap_err();
+    let failure = give(CommandRequest { command: "revoke".into(), ..CommandRequest::default() }, &args)
+        .await
+        .unwrap_err();
     assert_eq!(failure.exit, Exit::Unreachable);
     assert!(failure.to_string().contains("hint: "), "{failure}");
 }

@@ -1,10 +1,10 @@
 //! A status as text.
 
-use sitegate_member::tls::EXPIRY_WARNING_DAYS;
+use sitegate_member::api::types::{MemberStatus, Status, TicketStatus};
 
 use crate::cli::style::Style;
 use crate::cli::table::Table;
-use crate::cli::view::{Member, Status, Ticket, length};
+use crate::cli::view::length;
 
 /// For people; each line with a newline.
 pub(crate) fn render(status: &Status, style: Style) -> String {
@@ -18,9 +18,6 @@ pub(crate) fn render(status: &Status, style: Style) -> String {
         style.bold(&status.member),
         status.role
     );
-    if let Some(detail) = &status.standing_detail {
-        text.push_str(&format!("  {detail}\n"));
-    }
     text.push_str(&format!("\n{}\n{}", members(status), tickets(status)));
     let warnings = warnings(status);
     if !warnings.is_empty() {
@@ -44,16 +41,18 @@ fn members(status: &Status) -> Table {
     table
 }
 
-fn reachable(member: &Member, is_asked: bool) -> String {
-    match member.heard_ago_ms {
+fn reachable(member: &MemberStatus, is_asked: bool) -> String {
+    match (member.reachable, member.heard_ago_ms) {
         _ if is_asked => "this one".to_owned(),
-        Some(ago) if member.reachable => format!("yes, {} ago", length(ago)),
-        Some(ago) => format!("NO, for {}", length(ago)),
-        None => "NO, never heard".to_owned(),
+        (true, Some(ago)) => format!("yes, {} ago", length(ago)),
+        // Two arbitrators have nothing to say to each other.
+        (true, None) => "yes".to_owned(),
+        (false, Some(ago)) => format!("NO, for {}", length(ago)),
+        (false, None) => "NO, never heard".to_owned(),
     }
 }
 
-fn member_notes(member: &Member) -> Vec<String> {
+fn member_notes(member: &MemberStatus) -> Vec<String> {
     let mut notes = Vec::new();
     match member.standby.as_deref() {
         Some("keep") => notes.push("standby, keeps what it has".to_owned()),
@@ -66,9 +65,7 @@ fn member_notes(member: &Member) -> Vec<String> {
     if member.clock_off {
         notes.push("clock runs off".to_owned());
     }
-    if let Some(days) = member.certificate_days_left.filter(|days| *days <= EXPIRY_WARNING_DAYS) {
-        notes.push(format!("certificate ends in {days} days"));
-    }
+    notes.extend(member.problem.clone());
     notes
 }
 
@@ -81,10 +78,7 @@ fn tickets(status: &Status) -> String {
         table.row([
             ticket.ticket.clone(),
             ticket.holder.clone().unwrap_or_else(|| "-".to_owned()),
-            ticket
-                .token
-                .filter(|token| *token != 0)
-                .map_or_else(|| "-".to_owned(), |token| token.to_string()),
+            if ticket.token == 0 { "-".to_owned() } else { ticket.token.to_string() },
             until(ticket),
             wanted(ticket),
             ticket_notes(ticket).join(", "),
@@ -94,7 +88,7 @@ fn tickets(status: &Status) -> String {
 }
 
 /// Until when the holder may go on unless it renews: its own deadline if it was asked, else when others may take over.
-fn until(ticket: &Ticket) -> String {
+fn until(ticket: &TicketStatus) -> String {
     let own =
         ticket.local.as_ref().filter(|local| local.state == "held").and_then(|local| local.remaining_ms);
     match (own, ticket.guard_remaining_ms) {
@@ -104,7 +98,7 @@ fn until(ticket: &Ticket) -> String {
     }
 }
 
-fn wanted(ticket: &Ticket) -> String {
+fn wanted(ticket: &TicketStatus) -> String {
     match (ticket.wanted.as_str(), &ticket.preferred) {
         ("managed", Some(site)) => format!("rather at {site}"),
         ("managed", None) => "at any site".to_owned(),
@@ -113,7 +107,7 @@ fn wanted(ticket: &Ticket) -> String {
     }
 }
 
-fn ticket_notes(ticket: &Ticket) -> Vec<String> {
+fn ticket_notes(ticket: &TicketStatus) -> Vec<String> {
     let mut notes = Vec::new();
     if ticket.paused {
         notes.push("PAUSED".to_owned());
@@ -202,7 +196,7 @@ mod tests {
              \n\
              MEMBER    ROLE        REACHABLE       NOTES\n\
              paris     site        this one\n\
-             lyon      site        NO, for 12 s    standby, QUARANTINED: its identity is not the formation's\n\
+             lyon      site        NO, for 12 s    standby, QUARANTINED: its identity is not the formation's, connection refused\n\
              tiebreak  arbitrator  yes, 0.2 s ago\n\
              \n\
              TICKET     HOLDER  TOKEN  UNTIL                   WANTED           NOTES\n\
