@@ -344,8 +344,11 @@ impl Driver {
             let step = self.member.handle(now, Event::Tick);
             self.turn.add(step);
         }
-        let turn = std::mem::take(&mut self.turn);
+        let mut turn = std::mem::take(&mut self.turn);
         if turn.is_dirty() {
+            for (to, frame) in turn.proposals(&self.member) {
+                self.peers.send(to, now.boot, frame);
+            }
             let names = &self.shared.names;
             let votes = turn.records().filter_map(|record| describe_vote(record, names)).collect();
             self.committing = Some(Running { since: Instant::now(), votes });
