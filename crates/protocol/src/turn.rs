@@ -134,8 +134,10 @@ impl Committing {
         }
         let in_time = |not_after: &Option<Deadline>| !not_after.is_some_and(|d| d.has_passed(now_after));
         let rest = self.rest;
+        // A life that is not on the disk yet may be lived again, by another process: nobody must hear of it.
+        let sends = if member.is_life_durable() { rest.sends } else { Vec::new() };
         Effects {
-            frames: frames(member, rest.sends),
+            frames: frames(member, sends),
             orders: rest.orders.into_iter().filter(|(_, d)| in_time(d)).map(|(order, _)| order).collect(),
             checks: rest.checks,
             replies: rest

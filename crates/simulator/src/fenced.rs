@@ -10,8 +10,6 @@ use crate::clock::{Time, from_fence, to_fence};
 use crate::plan::FencePlan;
 use crate::world::{Happening, World};
 
-/// Between the two daemons of a site.
-const IPC: Time = 30_000;
 /// A record of the fence daemon on its way to the disk.
 const SAVE: Time = 500_000;
 
@@ -21,6 +19,9 @@ pub(crate) struct FenceHost {
     pub(crate) deadman: Option<Deadman>,
     pub(crate) generation: u64,
     pub(crate) wake: Option<Time>,
+    /// When the last message of each direction arrives: none overtakes another.
+    to_fenced: Time,
+    from_fenced: Time,
     /// Durable.
     pub(crate) records: BTreeMap<Name, Record>,
     /// In /run, of this boot.
@@ -84,7 +85,9 @@ impl World {
 
     fn tell_member(&mut self, i: usize, event: FenceEvent) {
         let generation = self.nodes[i].generation;
-        let at = self.time + IPC;
+        let takes = self.ipc();
+        let at = (self.time + takes).max(self.nodes[i].fence.from_fenced);
+        self.nodes[i].fence.from_fenced = at;
         self.schedule(at, Happening::Member { node: i, generation, event: protocol::Event::Fence(event) });
     }
 
@@ -103,7 +106,16 @@ impl World {
         let generation = self.nodes[i].fence.generation;
         let happening =
             Happening::Fenced { node: i, generation, fencing: Fencing::Ordered(order, incarnation) };
-        self.schedule(self.time + IPC, happening);
+        let takes = self.ipc();
+        let at = (self.time + takes).max(self.nodes[i].fence.to_fenced);
+        self.nodes[i].fence.to_fenced = at;
+        self.schedule(at, happening);
+    }
+
+    /// How long a message between the two daemons of a site takes.
+    fn ipc(&mut self) -> Time {
+        let most = self.plan.fence.ipc_max;
+        if self.calm { most.min(30_000) } else { self.rng.range(10_000, most) }
     }
 
     pub(crate) fn on_fencing(&mut self, i: usize, generation: u64, fencing: Fencing) {

@@ -72,6 +72,8 @@ pub(crate) struct FencePlan {
     pub(crate) levels: Vec<Time>,
     /// How often it takes all the time it may.
     pub(crate) worst_percent: u64,
+    /// How long the site daemon and the fence daemon may take to hear each other.
+    pub(crate) ipc_max: Time,
     /// How soon a dead fence daemon is started again.
     pub(crate) restart: Time,
 }
@@ -185,6 +187,7 @@ fn draw_fence(rng: &mut Rng) -> FencePlan {
         kill_within: rng.range(50, 400) * MS,
         levels,
         worst_percent: *rng.pick(&[10, 50, 100]),
+        ipc_max: *rng.pick(&[MS / 20, 5 * MS, 400 * MS]),
         restart: 100 * MS,
     }
 }

@@ -252,6 +252,7 @@ pub(crate) fn plan(tickets: Vec<TicketName>, one_way: Time, commit: Time) -> Pla
             kill_within: 100 * MS,
             levels: vec![200 * MS],
             worst_percent: 100,
+            ipc_max: MS / 33,
             restart: 2 * SECOND,
         },
         faults: FaultPlan {

@@ -337,6 +337,9 @@ impl Member {
         if intent.paused || intent.wanted == Wanted::Revoked || !self.fence.is_up() {
             return None;
         }
+        if found.held().is_some_and(|t| self.waits_for_confirmation(t, intent)) {
+            return Some(found.clone()); // committed again, so that this site knows it too and waits
+        }
         let Some(takeovers) = self.takeovers_after(ticket, found, intent) else {
             let mine = found.held().filter(|t| t.site == self.settings.me).map(|t| t.token);
             if let (Some(token), Some(local)) = (mine, self.locals.get_mut(ticket)) {
@@ -362,6 +365,13 @@ impl Member {
         }))
     }
 
+    /// Whether `tenancy` of another site may not be taken over before a receipt or an attestation.
+    fn waits_for_confirmation(&self, tenancy: &Tenancy, intent: &Intent) -> bool {
+        tenancy.site != self.settings.me
+            && tenancy.takeover == Takeover::Confirmed
+            && !intent.attests(tenancy.token)
+    }
+
     /// The count of takeovers if this site takes over from `found`; `None` if it must not.
     fn takeovers_after(&self, ticket: &TicketName, found: &Ownership, intent: &Intent) -> Option<Takeovers> {
         let Some(tenancy) = found.held() else { return Some(found.takeovers().under(intent.version)) };
@@ -373,8 +383,7 @@ impl Member {
             let receipt = local.receipt >= Some(tenancy.token);
             return receipt.then(|| tenancy.takeovers.another(intent.version));
         }
-        let may = tenancy.takeover == Takeover::Timed || intent.attests(tenancy.token);
-        may.then(|| tenancy.takeovers.another(intent.version))
+        Some(tenancy.takeovers.another(intent.version))
     }
 
     /// The tenure of this site that is renewed or resumed, under today's terms.
@@ -410,10 +419,9 @@ impl Member {
         token: Token,
         intent: &Intent,
     ) -> Option<Ownership> {
-        if matches!(found, Ownership::Free { last_token, .. } if *last_token == token) {
-            return Some(found.clone()); // released before, by a round that may not have come to its end
-        }
-        let tenancy = found.held().filter(|t| t.site == self.settings.me && t.token == token)?;
+        let Some(tenancy) = found.held().filter(|t| t.site == self.settings.me && t.token == token) else {
+            return Some(found.clone()); // others have moved on: committed again, so that this site learns of it
+        };
         let local = self.locals.get(ticket)?;
         let State::Stopped { lost, .. } = local.state else { return None };
         let takeovers = tenancy.takeovers;

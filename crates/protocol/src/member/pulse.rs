@@ -93,8 +93,10 @@ impl Member {
         self.tenures().map(|tenure| tenure.expire).min()
     }
 
+    /// Why a heartbeat must not be sent now. A site that holds nothing may still be guarded for what it held: it falls
+    /// silent too when nobody hears it.
     fn find_bar(&self, now: Now) -> Option<Bar> {
-        let smallest = self.smallest_expire()?;
+        let Some(smallest) = self.smallest_expire() else { return self.find_bar_when_idle(now) };
         // Beats write as they go, and a frame leaves after its commit: this long only if the disk stood still.
         let stall = smallest.divided(4).max(self.settings.timing.heartbeat.times(2));
         if now.since_at_most(self.pulse.last_commit) > stall {
@@ -108,6 +110,12 @@ impl Member {
             None => self.tenures().any(|tenure| now.since_at_most(tenure.since) > smallest.divided(2)),
         };
         unheard.then_some(Bar::Unheard)
+    }
+
+    fn find_bar_when_idle(&self, now: Now) -> Option<Bar> {
+        let smallest = self.settings.tickets.values().map(|ticket| ticket.expire).min()?;
+        let last = self.majority_answered().unwrap_or(self.started);
+        (now.since_at_most(last) > smallest.divided(2)).then_some(Bar::Unheard)
     }
 
     /// When the newest heartbeat or ping was sent that a majority has answered.

@@ -147,6 +147,10 @@ impl Member {
         let mut by_deadline: BTreeMap<(u64, u64), Extension> = BTreeMap::new();
         let mut locals = core::mem::take(&mut self.locals);
         for (ticket, local) in &mut locals {
+            if matches!(local.state, State::Leaving(.., super::ticket::Stage::Fencing)) {
+                self.drive_soon(now, ticket); // no deadman to extend: its lease is looked at instead
+                continue;
+            }
             let Some(tenure) = local.state.tenure_mut().filter(|tenure| tenure.is_armed()) else { continue };
             let Some(target) = self.lease_end(ticket, tenure) else { continue };
             let sooner = tenure.expire < tenure.terms.expire && target.boot < tenure.ordered.boot;
@@ -231,8 +235,9 @@ impl Member {
         }
         let terms = &tenure.terms;
         if (expire, acquire_after, takeover) != (terms.expire, terms.acquire_after, terms.takeover) {
+            // Not while a longer deadline is on its way to the fence daemon.
             let shorter = self.lease_end(ticket, tenure)?;
-            if tenure.deadline().no_later_than(shorter) {
+            if tenure.acknowledged == Some(tenure.ordered) && tenure.ordered.no_later_than(shorter) {
                 return Some(Aim::Renew);
             }
             soonest.boot(now.boot.plus(self.settings.timing.heartbeat));

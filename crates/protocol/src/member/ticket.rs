@@ -142,14 +142,25 @@ impl Member {
             }
             State::Held(tenure) => self.step_held(now, ticket, tenure, local, soonest),
             State::Leaving(tenure, why, stage) => {
-                if tenure.deadline().has_passed(now) {
+                let deadline = self.leaving_until(ticket, &tenure, stage);
+                if deadline.has_passed(now) {
                     return self.lose(ticket, &tenure, FenceReason::Lost);
                 }
-                soonest.deadline(tenure.deadline());
+                soonest.deadline(deadline);
                 State::Leaving(tenure, why, stage)
             }
             State::Fencing { .. } => state,
             State::Stopped { token, lost } => self.step_stopped(now, ticket, token, lost, soonest),
+        }
+    }
+
+    /// Until when a site that gives a ticket up keeps it. Once its fence plan runs the deadman has nothing left to do at
+    /// a deadline: the lease itself counts, however long the plan takes.
+    pub(super) fn leaving_until(&self, ticket: &TicketName, tenure: &Tenure, stage: Stage) -> Deadline {
+        let armed = tenure.deadline();
+        match stage {
+            Stage::Stopping => armed,
+            Stage::Fencing => self.lease_end(ticket, tenure).unwrap_or(armed),
         }
     }
 
@@ -337,7 +348,9 @@ impl Member {
         let mut local = self.locals.remove(ticket).unwrap_or_default();
         let state = core::mem::take(&mut local.state);
         local.state = match (state, ownership) {
-            (State::Idle, Ownership::Held(terms)) if aim == Aim::Acquire => {
+            (State::Idle, Ownership::Held(terms))
+                if aim == Aim::Acquire && terms.token == Token::of(ballot) =>
+            {
                 local.readiness = Readiness::Unknown;
                 local.eligible = None;
                 self.note(Note::Acquired(ticket.clone(), terms.token));

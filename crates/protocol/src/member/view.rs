@@ -254,8 +254,9 @@ impl Member {
     #[must_use]
     pub fn holds(&self, ticket: &TicketName) -> Option<(Token, Deadline)> {
         match &self.locals.get(ticket)?.state {
-            State::Held(tenure) | State::Leaving(tenure, ..) => {
-                Some((tenure.terms.token, tenure.acknowledged()?))
+            State::Held(tenure) => Some((tenure.terms.token, tenure.acknowledged()?)),
+            State::Leaving(tenure, _, stage) => {
+                Some((tenure.terms.token, self.leaving_until(ticket, tenure, *stage)))
             }
             _ => None,
         }
