@@ -178,7 +178,7 @@ impl Member {
             loopback: VecDeque::new(),
         };
         member.begin(start.proven, now);
-        member.settle_down(now);
+        member.settle_down(now, true);
         let step = member.take_step();
         (member, step)
     }
@@ -210,6 +210,7 @@ impl Member {
 
     /// Handles one event. See the contract on the type.
     pub fn handle(&mut self, now: Now, event: Event) -> Step {
+        let prompt = event.is_prompt();
         match event {
             Event::Frame(frame) => self.on_frame(now, frame),
             Event::Tick => {}
@@ -221,7 +222,8 @@ impl Member {
             Event::Reload(settings) => self.on_reload(now, settings),
             Event::Suspect => self.on_rolled_back(self.life.incarnation, self.lsn),
         }
-        self.settle_down(now);
+        // What timers lead to may rest on a commit that still runs: a prompt event runs none.
+        self.settle_down(now, !prompt);
         self.take_step()
     }
 
@@ -232,7 +234,7 @@ impl Member {
     }
 
     /// Runs what is due, and what this member says to itself, until nothing is left.
-    fn settle_down(&mut self, now: Now) {
+    fn settle_down(&mut self, now: Now, timers: bool) {
         /// Whatever is due still after so many passes waits for the next event, which may bring news.
         const PASSES_MAX: usize = 16;
         let me = self.settings.me;
@@ -241,7 +243,7 @@ impl Member {
                 self.mirror_accepts(me, core::slice::from_ref(&body));
                 self.on_body(now, me, self.life.nonce, body);
             }
-            let due = self.timers.take_due(now);
+            let due = if timers { self.timers.take_due(now) } else { Vec::new() };
             if due.is_empty() {
                 break;
             }

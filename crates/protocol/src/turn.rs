@@ -96,7 +96,7 @@ impl Turn {
     /// Proposals, which need not wait for the commit: whoever sends them now saves its time. If this is not called,
     /// they come with the effects.
     pub fn proposals(&mut self, member: &Member) -> Vec<(MemberId, Frame)> {
-        if !member.is_life_durable() {
+        if !member.is_life_durable() || self.rest.fatal.is_some() {
             return Vec::new();
         }
         let sends = core::mem::take(&mut self.rest.sends);
@@ -134,6 +134,10 @@ impl Committing {
         }
         let in_time = |not_after: &Option<Deadline>| !not_after.is_some_and(|d| d.has_passed(now_after));
         let rest = self.rest;
+        if rest.fatal.is_some() {
+            // Whatever else this turn led to rests on a memory that cannot be trusted.
+            return Effects { notes: rest.notes, fatal: rest.fatal, ..Effects::default() };
+        }
         // A life that is not on the disk yet may be lived again, by another process: nobody must hear of it.
         let sends = if member.is_life_durable() { rest.sends } else { Vec::new() };
         Effects {
@@ -147,7 +151,7 @@ impl Committing {
                 .map(|(id, reply, _)| (id, reply))
                 .collect(),
             notes: rest.notes,
-            fatal: rest.fatal,
+            fatal: None,
         }
     }
 }

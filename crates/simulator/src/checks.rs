@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sitegate_protocol::{
-    Ballot, Body, Frame, Key, Note, Ownership, Proof, Takeover, TicketName, Token, Value,
+    Ballot, Body, Deadline, Frame, Key, Note, Span, Ownership, Proof, Takeover, TicketName, Token, Value,
 };
 
-use crate::clock::Time;
+use crate::clock::{Time, from_fence};
 use crate::fenced::name_of;
 use crate::run::Violation;
 use crate::world::World;
@@ -28,9 +28,22 @@ pub(crate) struct Checks {
     pub(crate) attested: BTreeMap<TicketName, Token>,
     /// Tickets whose revoke was confirmed, until the next grant is given.
     pub(crate) revoked: BTreeMap<TicketName, Time>,
+    /// Tickets that are paused, and sites on standby, for certain: since when, until somebody allows tenures again.
+    pub(crate) paused: BTreeMap<TicketName, Time>,
+    pub(crate) standing_by: BTreeMap<usize, Time>,
+    /// The latest deadline that the bases of a tenure have allowed, under its E.
+    allowed: BTreeMap<(TicketName, usize), Allowed>,
     pub(crate) tenures: u64,
     pub(crate) losses: u64,
     n: usize,
+}
+
+/// What the bases of one tenure under one E have allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Allowed {
+    token: Token,
+    expire: Span,
+    deadline: Deadline,
 }
 
 /// A site's right to run a ticket's resources.
@@ -53,6 +66,9 @@ impl Checks {
             freed: BTreeSet::new(),
             attested: BTreeMap::new(),
             revoked: BTreeMap::new(),
+            paused: BTreeMap::new(),
+            standing_by: BTreeMap::new(),
+            allowed: BTreeMap::new(),
             tenures: 0,
             losses: 0,
             n,
@@ -84,6 +100,7 @@ impl World {
             let ticket = self.plan.tickets[t].clone();
             let Some(process) = &self.nodes[i].process else { return };
             let held = process.member.holds(&ticket);
+            self.check_deadman(i, &ticket);
             let clocks = self.nodes[i].clocks;
             match held {
                 Some((token, deadline)) => {
@@ -109,6 +126,32 @@ impl World {
                     }
                 }
             }
+        }
+    }
+
+    /// I12: the deadman's deadline is never later than the bases of the lease have allowed.
+    fn check_deadman(&mut self, i: usize, ticket: &TicketName) {
+        let node = &self.nodes[i];
+        let Some(member) = node.process.as_ref().map(|process| &process.member) else { return };
+        let Some(tenancy) = member.tenancy(ticket) else { return };
+        let (token, expire) = (tenancy.token, tenancy.expire);
+        let key = (ticket.clone(), i);
+        let before = self.checks.allowed.get(&key).filter(|a| a.token == token && a.expire <= expire);
+        let today = member.lease_by_bases(ticket);
+        let deadline = match (before.map(|a| a.deadline), today) {
+            (Some(a), Some(b)) if a.boot > b.boot => a,
+            (_, Some(b)) => b,
+            (Some(a), None) => a,
+            (None, None) => return,
+        };
+        self.checks.allowed.insert(key, Allowed { token, expire, deadline });
+        let lease = node.fence.leases.get(&name_of(ticket)).filter(|lease| lease.token == token.0);
+        if let Some(lease) = lease.map(|lease| from_fence(lease.deadline))
+            && node.fence.deadman.is_some()
+            && lease.boot > deadline.boot
+        {
+            let what = format!("the deadman of {ticket} at {:?} waits until {lease:?}, allowed is {deadline:?}", node.id);
+            self.checks.violate("I12", self.time, what);
         }
     }
 
@@ -164,6 +207,16 @@ impl World {
         }
     }
 
+    /// I9: a new tenure while there is to be none.
+    fn check_allowed(&mut self, i: usize, ticket: &TicketName, token: Token) {
+        let paused = self.checks.paused.get(ticket).copied();
+        let standing_by = self.checks.standing_by.get(&i).copied();
+        if let Some(since) = paused.max(standing_by) {
+            let what = format!("a tenure of {ticket} begins at {:?} under {token}; none was allowed since {since}", self.nodes[i].id);
+            self.checks.violate("I9", self.time, what);
+        }
+    }
+
     /// I2: the other site has its receipt, or was given all of A to fence.
     fn check_waited(&mut self, i: usize, j: usize, ticket: &TicketName) {
         let Some(other) = self.checks.holds.get(&(ticket.clone(), j)).copied() else { return };
@@ -210,6 +263,7 @@ impl World {
         match note {
             Note::Lost(..) => self.checks.losses += 1,
             Note::Voting => self.nodes[i].disk.suspect = false,
+            Note::Acquired(ticket, token) => self.check_allowed(i, ticket, *token),
             _ => {}
         }
     }

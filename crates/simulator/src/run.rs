@@ -87,7 +87,9 @@ impl World {
         self.command_all();
         self.wait(20 * SECOND + 4 * lease);
         let before = self.expect_all_held();
+        let (commits, frames, since) = (self.commits, self.frames, self.time);
         self.wait(3 * lease);
+        self.expect_quiet(commits, frames, since);
         let after = self.expect_all_held();
         if before != after {
             self.checks.violate(
@@ -99,6 +101,20 @@ impl World {
         self.revoke_all();
         self.wait(20 * SECOND + 2 * lease);
         self.expect_all_free();
+    }
+
+    /// In the calm, heartbeats go on and little else: no round, no commit is repeated without end.
+    fn expect_quiet(&mut self, commits: u64, frames: u64, since: Time) {
+        let n = self.nodes.len() as u64;
+        let beats = (self.time - since) / self.plan.settings.timing.heartbeat.as_nanos() * 5 / 4 + 4;
+        let commits = self.commits - commits;
+        let frames = self.frames - frames;
+        // A test write and its like at each beat; a frame each way between any two; twice that for what else goes on.
+        let (commits_max, frames_max) = (2 * n * beats + 100, 4 * n * n * beats + 400);
+        if commits > commits_max || frames > frames_max {
+            let what = format!("{commits} commits and {frames} frames in {beats} beats of the calm");
+            self.checks.violate("quiet", self.time, what);
+        }
     }
 
     fn wait(&mut self, span: Time) {

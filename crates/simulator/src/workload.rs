@@ -18,6 +18,9 @@ pub(crate) struct Workload {
     pub(crate) open: BTreeMap<CommandId, (Command, usize, Time)>,
     pub(crate) done: u64,
     pub(crate) refused: u64,
+    /// When each ticket was last resumed, and each site taken online.
+    resumed: BTreeMap<TicketName, Time>,
+    online: BTreeMap<usize, Time>,
     /// When each ticket was last granted or moved, or anything else that allows a tenure.
     allowed: BTreeMap<TicketName, Time>,
 }
@@ -103,6 +106,20 @@ impl World {
             Command::Standby(_, StandbyMode::Online) => self.plan.tickets.clone(),
             _ => Vec::new(),
         };
+        match command {
+            Command::Resume(ticket) => drop(self.checks.paused.remove(ticket)),
+            Command::Standby(site, StandbyMode::Online) => {
+                let i = self.nodes.iter().position(|n| n.id == *site);
+                if let Some(i) = i {
+                    self.checks.standing_by.remove(&i);
+                    self.workload.online.insert(i, self.time);
+                }
+            }
+            _ => {}
+        }
+        if let Command::Resume(ticket) = command {
+            self.workload.resumed.insert(ticket.clone(), self.time);
+        }
         if matches!(command, Command::Grant(..)) {
             for ticket in tickets {
                 self.checks.revoked.remove(&ticket);
@@ -116,9 +133,16 @@ impl World {
             return;
         }
         let Some((command, _, given)) = self.workload.open.remove(&id) else { return };
+        // Whatever was asked may have come true at any time until it was answered.
+        match &command {
+            Command::Grant(t, _) => drop(self.workload.allowed.insert(t.clone(), self.time)),
+            Command::Resume(t) => drop(self.workload.resumed.insert(t.clone(), self.time)),
+            _ => {}
+        }
         match reply {
             Reply::Done(done) => {
                 self.workload.done += 1;
+                self.confirmed(&command, given);
                 if let (Command::Revoke(ticket), Done::Free(_)) = (&command, done) {
                     let granted = self.workload.allowed.get(ticket).is_some_and(|at| *at >= given);
                     let pending = self
@@ -133,6 +157,30 @@ impl World {
             }
             Reply::Refused(_) => self.workload.refused += 1,
             Reply::Recorded => {}
+        }
+    }
+
+    /// A pause or a standby that was confirmed, and that nobody has taken back or is about to.
+    fn confirmed(&mut self, command: &Command, given: Time) {
+        match command {
+            Command::Pause(ticket) => {
+                let resumed = self.workload.resumed.get(ticket).is_some_and(|at| *at >= given);
+                let open = self.workload.open.values().any(|(c, ..)| matches!(c, Command::Resume(t) if t == ticket));
+                if !resumed && !open {
+                    self.checks.paused.insert(ticket.clone(), self.time);
+                }
+            }
+            Command::Standby(site, StandbyMode::Vacate | StandbyMode::Keep) => {
+                let Some(i) = self.nodes.iter().position(|n| n.id == *site) else { return };
+                let online = self.workload.online.get(&i).is_some_and(|at| *at >= given);
+                let open = self.workload.open.values().any(|(c, ..)| {
+                    matches!(c, Command::Standby(s, StandbyMode::Online) if s == site)
+                });
+                if !online && !open {
+                    self.checks.standing_by.insert(i, self.time);
+                }
+            }
+            _ => {}
         }
     }
 

@@ -355,7 +355,7 @@ impl Member {
             _ => None,
         });
         let Some(id) = asking else { return };
-        if self.is_overruled(id, intent) {
+        if self.is_overruled(id, intent) || self.is_overruled(id, self.intent(ticket)) {
             return self.answer(id, Reply::Refused(CommandRefusal::Overruled));
         }
         let Some(pending) = self.commands.get_mut(&id) else { return };
@@ -572,6 +572,12 @@ impl Member {
         let all = self.known_tickets();
         let epoch = self.epoch();
         let question = |member: &mut Self| Question { id: member.request_id(), asked: None, turn: 0 };
+        let strange = |member: &Self, id| member.peers.get(&id).is_some_and(|peer| peer.stranger.is_some());
+        if let Some(Pending { command: Command::Readmit(member), .. }) = self.commands.get(&id)
+            && strange(self, *member)
+        {
+            return self.commands_soon(now); // somebody else's readmission had to be finished first
+        }
         let Some(pending) = self.commands.get_mut(&id) else { return };
         let Stage::Writing(open) = &mut pending.stage else { return };
         open.remove(key);

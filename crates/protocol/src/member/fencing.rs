@@ -16,7 +16,9 @@ pub(super) enum FenceLink {
     Down,
     /// It answers.
     Up {
-        /// The oldest order about deadlines that it has not answered.
+        /// Orders about deadlines that it has not answered.
+        open: u32,
+        /// Since when it owes an answer.
         waiting: Option<Now>,
     },
 }
@@ -27,21 +29,24 @@ impl FenceLink {
     }
 
     pub(super) fn asked(&mut self, now: Now) {
-        if let Self::Up { waiting } = self {
+        if let Self::Up { open, waiting } = self {
+            *open = open.saturating_add(1);
             waiting.get_or_insert(now);
         }
     }
 
-    pub(super) const fn answered(&mut self) {
-        if let Self::Up { waiting } = self {
-            *waiting = None;
+    /// One answer has come; the next may take as long again.
+    pub(super) const fn answered(&mut self, now: Now) {
+        if let Self::Up { open, waiting } = self {
+            *open = open.saturating_sub(1);
+            *waiting = if *open == 0 { None } else { Some(now) };
         }
     }
 
     pub(super) fn answers_within(self, now: Now, span: Span) -> bool {
         match self {
             Self::Down => false,
-            Self::Up { waiting } => waiting.is_none_or(|since| now.since_at_most(since) <= span),
+            Self::Up { waiting, .. } => waiting.is_none_or(|since| now.since_at_most(since) <= span),
         }
     }
 }
@@ -52,15 +57,15 @@ impl Member {
             FenceEvent::Up(reports) => self.fence_up(now, reports),
             FenceEvent::Down => self.fence = FenceLink::Down,
             FenceEvent::Armed(ticket, token, deadline) => {
-                self.fence.answered();
+                self.fence.answered(now);
                 self.on_armed(now, &ticket, token, deadline);
             }
             FenceEvent::ArmRefused(ticket, token) => {
-                self.fence.answered();
+                self.fence.answered(now);
                 self.arm_refused(now, &ticket, token);
             }
             FenceEvent::Extended(extensions) => {
-                self.fence.answered();
+                self.fence.answered(now);
                 self.on_extended(now, &extensions);
             }
             FenceEvent::Started(ticket, token, well) => self.on_started(now, &ticket, token, well),
@@ -72,7 +77,7 @@ impl Member {
 
     /// A connection to the fence daemon: what it knows against what this process believes.
     fn fence_up(&mut self, now: Now, reports: Vec<FenceReport>) {
-        self.fence = FenceLink::Up { waiting: None };
+        self.fence = FenceLink::Up { open: 0, waiting: None };
         for report in reports {
             let ticket = report.ticket.clone();
             self.locals.entry(ticket).or_default().report = Some(report);
@@ -115,6 +120,11 @@ impl Member {
             }
             State::Arming(tenure) => self.still_armed(ticket, tenure, local, &deadline_of, State::Held),
             State::Held(tenure) => self.still_armed(ticket, tenure, local, &deadline_of, State::Held),
+            State::Leaving(tenure, why, _) if report.and_then(|r| r.fencing) >= Some(tenure.terms.token) => {
+                // The plan that was ordered goes on; ordering it again joins it.
+                self.order(Order::Fence(ticket.clone(), tenure.terms.token, FenceReason::Release), None);
+                State::Leaving(tenure, why, Stage::Fencing)
+            }
             State::Leaving(tenure, why, stage) => {
                 let token = tenure.terms.token;
                 let state =

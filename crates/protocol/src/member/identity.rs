@@ -73,6 +73,7 @@ impl Member {
         if !mine {
             // Replaced: whatever this process holds, its votes count no more.
             self.note(Note::Quarantined);
+            self.standing = Standing::Quarantined;
             self.out.fatal = Some(Fatal::StartAgain);
         } else if was_out {
             self.begin_recovery(now);
@@ -120,6 +121,14 @@ impl Member {
             Command::Readmit(member) => Some(member),
             _ => None,
         })
+    }
+
+    /// Whom `value` replaces: they have no say in it, whoever asked for it.
+    pub(super) fn replaced_by(&self, value: &Value) -> Vec<MemberId> {
+        let (Some(next), Some(ours)) = (value.identities(), &self.durable.own.formation) else {
+            return Vec::new();
+        };
+        next.of.iter().filter(|(id, identity)| ours.of.get(*id) != Some(identity)).map(|(id, _)| *id).collect()
     }
 
     pub(super) fn decide_identities(&self, round: &Round, found: &Found) -> Decision {

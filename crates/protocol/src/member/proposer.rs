@@ -194,7 +194,8 @@ impl Member {
         let Some(Round { phase: Phase::Preparing(promises), .. }) = self.rounds.get(key) else { return };
         let current = |(id, p): &(&MemberId, &Promised)| self.is_current(**id, p.nonce);
         let counted: BTreeSet<MemberId> = promises.iter().filter(current).map(|(id, _)| *id).collect();
-        if !self.is_quorum(key, &counted) {
+        let outsiders: Vec<MemberId> = self.readmission_target().into_iter().collect();
+        if !self.is_quorum(key, &counted, &outsiders) {
             return;
         }
         let Some(round) = self.rounds.remove(key) else { return };
@@ -256,15 +257,16 @@ impl Member {
         Found { accepted: newest.cloned(), chosen }
     }
 
-    /// Whether `members`, all with their current nonce, make a quorum for `key`: a majority with this member in it.
-    fn is_quorum(&self, key: &Key, members: &BTreeSet<MemberId>) -> bool {
-        if !members.contains(&self.settings.me) {
+    /// Whether `members`, all with their current nonce, make a quorum for `key`: a majority with this member in it. About
+    /// identities, `outsiders` have no say.
+    fn is_quorum(&self, key: &Key, members: &BTreeSet<MemberId>, outsiders: &[MemberId]) -> bool {
+        let me = self.settings.me;
+        if !members.contains(&me) {
             return false;
         }
         if matches!(key, Key::Identities) {
-            let outsider = self.readmission_target();
-            let counted = members.iter().filter(|id| Some(**id) != outsider).count();
-            return outsider != Some(self.settings.me) && counted >= readmitters(self.settings.n());
+            let counted = members.iter().filter(|id| !outsiders.contains(id)).count();
+            return !outsiders.contains(&me) && counted >= readmitters(self.settings.n());
         }
         members.len() >= self.settings.majority()
     }
@@ -300,10 +302,11 @@ impl Member {
     }
 
     fn try_choose(&mut self, now: Now, key: &Key) {
-        let Some(Round { phase: Phase::Accepting { votes, .. }, .. }) = self.rounds.get(key) else { return };
+        let Some(Round { phase: Phase::Accepting { votes, value }, .. }) = self.rounds.get(key) else { return };
+        let outsiders = self.replaced_by(value);
         let current = votes.by.iter().filter(|(id, vote)| self.is_current(**id, vote.nonce));
         let counted: BTreeSet<MemberId> = current.map(|(id, _)| *id).collect();
-        if !self.is_quorum(key, &counted) {
+        if !self.is_quorum(key, &counted, &outsiders) {
             return;
         }
         let Some(round) = self.end_round(key) else { return };

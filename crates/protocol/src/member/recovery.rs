@@ -209,6 +209,7 @@ impl Member {
         }
         self.write_own();
         self.note(Note::RolledBack);
+        self.standing = Standing::Quarantined; // for what is left of this process: it has no say any more
         self.out.fatal = Some(Fatal::StartAgain);
     }
 
