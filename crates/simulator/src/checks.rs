@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sitegate_protocol::{
-    Ballot, Body, Deadline, Frame, Key, Note, Span, Ownership, Proof, Takeover, TicketName, Token, Value,
+    Ballot, Body, Deadline, Frame, Key, Note, Ownership, Proof, Takeover, TicketName, Token, Value,
 };
 
 use crate::clock::{Time, from_fence};
@@ -31,19 +31,9 @@ pub(crate) struct Checks {
     /// Tickets that are paused, and sites on standby, for certain: since when, until somebody allows tenures again.
     pub(crate) paused: BTreeMap<TicketName, Time>,
     pub(crate) standing_by: BTreeMap<usize, Time>,
-    /// The latest deadline that the bases of a tenure have allowed, under its E.
-    allowed: BTreeMap<(TicketName, usize), Allowed>,
     pub(crate) tenures: u64,
     pub(crate) losses: u64,
     n: usize,
-}
-
-/// What the bases of one tenure under one E have allowed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Allowed {
-    token: Token,
-    expire: Span,
-    deadline: Deadline,
 }
 
 /// A site's right to run a ticket's resources.
@@ -68,7 +58,6 @@ impl Checks {
             revoked: BTreeMap::new(),
             paused: BTreeMap::new(),
             standing_by: BTreeMap::new(),
-            allowed: BTreeMap::new(),
             tenures: 0,
             losses: 0,
             n,
@@ -129,28 +118,22 @@ impl World {
         }
     }
 
-    /// I12: the deadman's deadline is never later than the bases of the lease have allowed.
+    /// I12: the deadman's deadline is never later than a base of this very moment would allow under the E in force.
     fn check_deadman(&mut self, i: usize, ticket: &TicketName) {
         let node = &self.nodes[i];
         let Some(member) = node.process.as_ref().map(|process| &process.member) else { return };
         let Some(tenancy) = member.tenancy(ticket) else { return };
-        let (token, expire) = (tenancy.token, tenancy.expire);
-        let key = (ticket.clone(), i);
-        let before = self.checks.allowed.get(&key).filter(|a| a.token == token && a.expire <= expire);
-        let today = member.lease_by_bases(ticket);
-        let deadline = match (before.map(|a| a.deadline), today) {
-            (Some(a), Some(b)) if a.boot > b.boot => a,
-            (_, Some(b)) => b,
-            (Some(a), None) => a,
-            (None, None) => return,
-        };
-        self.checks.allowed.insert(key, Allowed { token, expire, deadline });
-        let lease = node.fence.leases.get(&name_of(ticket)).filter(|lease| lease.token == token.0);
+        let span = self.plan.settings.timing.drift.at_most(tenancy.expire);
+        let latest = Deadline::after(node.now(self.time), span);
+        let lease = node.fence.leases.get(&name_of(ticket)).filter(|lease| lease.token == tenancy.token.0);
         if let Some(lease) = lease.map(|lease| from_fence(lease.deadline))
             && node.fence.deadman.is_some()
-            && lease.boot > deadline.boot
+            && !lease.no_later_than(latest)
         {
-            let what = format!("the deadman of {ticket} at {:?} waits until {lease:?}, allowed is {deadline:?}", node.id);
+            let what = format!(
+                "the deadman of {ticket} at {:?} waits until {lease:?}, no base allows more than {latest:?}",
+                node.id
+            );
             self.checks.violate("I12", self.time, what);
         }
     }
@@ -212,7 +195,10 @@ impl World {
         let paused = self.checks.paused.get(ticket).copied();
         let standing_by = self.checks.standing_by.get(&i).copied();
         if let Some(since) = paused.max(standing_by) {
-            let what = format!("a tenure of {ticket} begins at {:?} under {token}; none was allowed since {since}", self.nodes[i].id);
+            let what = format!(
+                "a tenure of {ticket} begins at {:?} under {token}; none was allowed since {since}",
+                self.nodes[i].id
+            );
             self.checks.violate("I9", self.time, what);
         }
     }

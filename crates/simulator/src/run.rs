@@ -54,6 +54,9 @@ pub fn run(options: Options, print: bool) -> Report {
     world.schedule_command();
     world.run_until(storm);
     if !world.checks.is_violated() {
+        world.limp();
+    }
+    if !world.checks.is_violated() {
         world.calm_down();
     }
     Report {
@@ -70,6 +73,67 @@ pub fn run(options: Options, print: bool) -> Report {
 }
 
 impl World {
+    /// One member stays dead, deaf or mute; all others are well, and make a majority: what is wanted is held by them.
+    fn limp(&mut self) {
+        let n = self.nodes.len();
+        if n < 3 || self.plan.faults.disks || !self.plan.options.faults || self.rng.percent(50) {
+            return;
+        }
+        self.calm = true;
+        self.network.heal();
+        let lame = self.rng.index(n);
+        match self.rng.range(0, 3) {
+            0 => self.power_off(lame),
+            1 => (0..n).filter(|&j| j != lame).for_each(|j| self.network.cut(j, lame, Time::MAX)),
+            _ => (0..n).filter(|&j| j != lame).for_each(|j| self.network.cut(lame, j, Time::MAX)),
+        }
+        self.trace(lame, || "stays lame".into());
+        for i in (0..n).filter(|&i| i != lame) {
+            self.schedule(self.time, Happening::Boot { node: i });
+            self.schedule(self.time + SECOND, Happening::StartFenced { node: i });
+            self.schedule(self.time + SECOND, Happening::StartMember { node: i });
+        }
+        let lease = self.longest_lease();
+        self.wait(30 * SECOND + 4 * lease);
+        let well: Vec<usize> = (0..n).filter(|&i| i != lame).collect();
+        let sites: Vec<usize> = well.iter().copied().filter(|&i| self.nodes[i].is_site()).collect();
+        self.command_through(&well, &sites);
+        self.wait(20 * SECOND + 6 * lease);
+        self.expect_held_by(&sites, lame);
+    }
+
+    fn command_through(&mut self, via: &[usize], sites: &[usize]) {
+        for &i in sites {
+            self.command(via[0], Command::Standby(self.nodes[i].id, StandbyMode::Online));
+        }
+        self.wait(5 * SECOND);
+        for ticket in self.plan.tickets.clone() {
+            self.command(via[0], Command::Resume(ticket.clone()));
+            self.wait(5 * SECOND);
+            self.command(via[0], Command::Grant(ticket, self.nodes[sites[0]].id));
+        }
+    }
+
+    fn expect_held_by(&mut self, sites: &[usize], lame: usize) {
+        for ticket in self.plan.tickets.clone() {
+            let wanted = self.sees(sites[0], &ticket);
+            let managed = wanted.as_ref().is_some_and(|w| matches!(w.0, Some(Wanted::Managed { .. })));
+            // A confirmed tenure of the lame site waits for what that cannot say.
+            let waits = wanted.is_some_and(|w| w.1.held().is_some_and(|t| t.takeover == Takeover::Confirmed));
+            let holds =
+                |i: usize| self.nodes[i].process.as_ref().is_some_and(|p| p.member.holds(&ticket).is_some());
+            if managed && !waits && !sites.iter().any(|&i| holds(i)) {
+                let states: Vec<_> = (0..self.nodes.len()).map(|i| self.describe(i, &ticket)).collect();
+                let what = format!(
+                    "{ticket} is not held though only {:?} is lame: {}",
+                    self.nodes[lame].id,
+                    states.join("; ")
+                );
+                self.checks.violate("L1", self.time, what);
+            }
+        }
+    }
+
     /// Faults stop; whatever is down comes back; then everything must come right.
     fn calm_down(&mut self) {
         self.calm = true;

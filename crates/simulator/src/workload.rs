@@ -137,6 +137,11 @@ impl World {
         match &command {
             Command::Grant(t, _) => drop(self.workload.allowed.insert(t.clone(), self.time)),
             Command::Resume(t) => drop(self.workload.resumed.insert(t.clone(), self.time)),
+            Command::Standby(site, StandbyMode::Online) => {
+                if let Some(i) = self.nodes.iter().position(|n| n.id == *site) {
+                    self.workload.online.insert(i, self.time);
+                }
+            }
             _ => {}
         }
         match reply {
@@ -165,7 +170,8 @@ impl World {
         match command {
             Command::Pause(ticket) => {
                 let resumed = self.workload.resumed.get(ticket).is_some_and(|at| *at >= given);
-                let open = self.workload.open.values().any(|(c, ..)| matches!(c, Command::Resume(t) if t == ticket));
+                let open =
+                    self.workload.open.values().any(|(c, ..)| matches!(c, Command::Resume(t) if t == ticket));
                 if !resumed && !open {
                     self.checks.paused.insert(ticket.clone(), self.time);
                 }
@@ -173,9 +179,11 @@ impl World {
             Command::Standby(site, StandbyMode::Vacate | StandbyMode::Keep) => {
                 let Some(i) = self.nodes.iter().position(|n| n.id == *site) else { return };
                 let online = self.workload.online.get(&i).is_some_and(|at| *at >= given);
-                let open = self.workload.open.values().any(|(c, ..)| {
-                    matches!(c, Command::Standby(s, StandbyMode::Online) if s == site)
-                });
+                let open = self
+                    .workload
+                    .open
+                    .values()
+                    .any(|(c, ..)| matches!(c, Command::Standby(s, StandbyMode::Online) if s == site));
                 if !online && !open {
                     self.checks.standing_by.insert(i, self.time);
                 }

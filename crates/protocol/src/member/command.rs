@@ -305,6 +305,12 @@ impl Member {
 
     fn drive_settling(&mut self, now: Now, command: CommandId) {
         let again = self.settings.timing.retry().times(ASK_AGAIN);
+        let asked = self.commands.get(&command).map(|pending| pending.command.clone());
+        if let Some(Command::Standby(site, _)) = asked
+            && self.standby_mode(site) == StandbyMode::Online
+        {
+            return self.answer(command, Reply::Refused(CommandRefusal::Overruled));
+        }
         let Some(Stage::Settling(open)) = self.commands.get(&command).map(|p| p.stage.clone()) else {
             return;
         };

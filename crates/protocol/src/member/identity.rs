@@ -128,7 +128,11 @@ impl Member {
         let (Some(next), Some(ours)) = (value.identities(), &self.durable.own.formation) else {
             return Vec::new();
         };
-        next.of.iter().filter(|(id, identity)| ours.of.get(*id) != Some(identity)).map(|(id, _)| *id).collect()
+        next.of
+            .iter()
+            .filter(|(id, identity)| ours.of.get(*id) != Some(identity))
+            .map(|(id, _)| *id)
+            .collect()
     }
 
     pub(super) fn decide_identities(&self, round: &Round, found: &Found) -> Decision {

@@ -302,7 +302,9 @@ impl Member {
     }
 
     fn try_choose(&mut self, now: Now, key: &Key) {
-        let Some(Round { phase: Phase::Accepting { votes, value }, .. }) = self.rounds.get(key) else { return };
+        let Some(Round { phase: Phase::Accepting { votes, value }, .. }) = self.rounds.get(key) else {
+            return;
+        };
         let outsiders = self.replaced_by(value);
         let current = votes.by.iter().filter(|(id, vote)| self.is_current(**id, vote.nonce));
         let counted: BTreeSet<MemberId> = current.map(|(id, _)| *id).collect();
@@ -427,6 +429,10 @@ impl Member {
                 self.send(*to, body.clone());
             }
         }
-        self.timers.set_boot(Timer::Round(key.clone()), now.boot.plus(self.settings.timing.retry()));
+        // Where it is parked it is answered without being asked again; only a restart there needs a reminder.
+        let parked = self.rounds.get(key).is_some_and(|round| !round.leased.is_empty());
+        let retry = self.settings.timing.retry();
+        let pause = if parked { retry.max(self.settings.timing.heartbeat) } else { retry };
+        self.timers.set_boot(Timer::Round(key.clone()), now.boot.plus(pause));
     }
 }

@@ -267,10 +267,4 @@ impl Member {
     pub fn tenancy(&self, ticket: &TicketName) -> Option<&crate::value::Tenancy> {
         Some(&self.locals.get(ticket)?.state.tenure()?.terms)
     }
-
-    /// The end of the lease by its bases today, whatever was ordered (invariant I12).
-    #[must_use]
-    pub fn lease_by_bases(&self, ticket: &TicketName) -> Option<Deadline> {
-        self.lease_end(ticket, self.locals.get(ticket)?.state.tenure()?)
-    }
 }
