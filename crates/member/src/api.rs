@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
@@ -29,7 +29,9 @@ mod refusal;
 mod serve;
 mod status;
 mod stream;
+mod ticket;
 pub mod types;
+mod warnings;
 mod who;
 
 pub use error::ApiError;
@@ -40,6 +42,8 @@ pub use who::{SUDO_HEADER, Who};
 const BODY_BYTES_MAX: usize = 64 * 1024;
 /// How long the loop may take to say how it stands: it answers between commits, so a disk that takes longer hangs.
 const LOOK_WITHIN: Duration = Duration::from_secs(2);
+/// How old a look may be that is shared.
+const GLANCE_EVERY: Duration = Duration::from_millis(200);
 /// How long a reload may take: files are read and checked.
 const RELOAD_WITHIN: Duration = Duration::from_secs(30);
 
@@ -61,7 +65,13 @@ pub struct Api {
     pub reloads: mpsc::Sender<Reload>,
     /// Numbers commands.
     pub commands: AtomicU64,
+    /// The last look that commands shared.
+    pub glance: Glance,
 }
+
+/// A look that is young enough for those who only want to say what they wait for.
+#[derive(Debug, Default)]
+pub struct Glance(tokio::sync::Mutex<Option<(Instant, Arc<Observed>)>>);
 
 impl Api {
     /// All routes; `more` are those that only this daemon has.
@@ -85,7 +95,7 @@ impl Api {
     }
 
     /// How it all stands.
-    async fn look(&self) -> Result<Observed, ApiError> {
+    async fn look(&self) -> Result<Arc<Observed>, ApiError> {
         match timeout(LOOK_WITHIN, self.handle.look()).await {
             Ok(Ok(observed)) => Ok(observed),
             Ok(Err(gone)) => Err(ApiError::unavailable(gone.to_string(), "ask again in a moment")),
@@ -94,6 +104,19 @@ impl Api {
                 "look after the disk under state-dir",
             )),
         }
+    }
+
+    /// How it all stood a moment ago: however many commands wait, the loop is not asked more often than this.
+    async fn glance(&self) -> Result<Arc<Observed>, ApiError> {
+        let mut last = self.glance.0.lock().await;
+        if let Some((at, observed)) = last.as_ref()
+            && at.elapsed() < GLANCE_EVERY
+        {
+            return Ok(Arc::clone(observed));
+        }
+        let observed = self.look().await?;
+        *last = Some((Instant::now(), Arc::clone(&observed)));
+        Ok(observed)
     }
 
     fn next_command(&self) -> CommandId {

@@ -21,7 +21,7 @@ use crate::api::{Who, serve_connection};
 use crate::config::Listen;
 use crate::peers::{Peers, serve};
 use crate::shared::Shared;
-use crate::tls::{Peer, Service, explain, principal_of};
+use crate::tls::{Peer, Service, explain, principal_of, with_refusal};
 
 mod gate;
 
@@ -127,7 +127,9 @@ impl Port {
 
     async fn shake_hands(&self, stream: TcpStream) -> Result<(TlsStream<TcpStream>, Peer, Service), String> {
         let tls = TlsAcceptor::from(Arc::clone(&self.shared.tls.get().server));
-        let stream = tls.accept(stream).await.map_err(|error| explain(&error))?;
+        let (accepted, refusal) = with_refusal(tls.accept(stream)).await;
+        let stream =
+            accepted.map_err(|error| refusal.map_or_else(|| explain(&error), |why| why.to_string()))?;
         let session = stream.get_ref().1;
         let chain = session.peer_certificates().unwrap_or_default();
         let peer = principal_of(chain).map_err(|error| error.cause().to_owned())?;

@@ -22,6 +22,7 @@ mod credentials;
 mod explain;
 mod files;
 mod principal;
+mod refused;
 mod trust;
 mod verifier;
 
@@ -32,6 +33,7 @@ pub use certificate::{
 pub use credentials::Credentials;
 pub use explain::{explain, explain_tls};
 pub use principal::{Principal, Subject};
+pub use refused::with_refusal;
 pub use trust::{Peer, Refusal};
 
 /// What a connection is for; agreed by ALPN (RFC 7301).

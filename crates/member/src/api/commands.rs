@@ -193,7 +193,7 @@ impl Watched {
     }
 
     async fn waits_for(&self) -> Option<String> {
-        let observed = self.api.look().await.ok()?;
+        let observed = self.api.glance().await.ok()?;
         Some(explain::waits_for(&self.api, &self.command, &observed))
     }
 

@@ -136,8 +136,8 @@ impl Scene {
     fn obstacle(&self) -> Option<String> {
         let tenure = self.status.local.as_ref().filter(|local| local.state != "idle");
         let order = [
-            self.about_this_member(),
             self.about_members().into_iter().filter(|_| !self.has_majority()).collect(),
+            self.about_this_member(),
             tenure.map(|_| self.about_local()).unwrap_or_default(),
             self.about_round(),
             self.about_guard(),
@@ -179,7 +179,7 @@ impl Scene {
 
     fn about_this_member(&self) -> Vec<String> {
         let not_voting = self.not_voting.as_ref().map(|why| format!("This member ({}) {why}.", self.me));
-        let bar = self.bar.map(|why| format!("This site renews nothing: {why}."));
+        let bar = self.bar.map(|why| format!("This site sends no heartbeats, and so renews nothing: {why}."));
         not_voting.into_iter().chain(bar).collect()
     }
 

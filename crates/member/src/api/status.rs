@@ -1,6 +1,5 @@
 //! How it all stands.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -8,19 +7,17 @@ use axum::Json;
 use axum::extract::{Query, State};
 use serde::Deserialize;
 use sitegate_protocol::{
-    Bar, CommandRefusal, Done, MemberId, Ownership, Proof, Reply, Role, Settings, StandbyMode, StandingView,
-    Takeover, TicketName, TicketView, Wanted,
+    Bar, CommandRefusal, Done, MemberId, Ownership, Reply, Role, StandbyMode, StandingView, TicketName,
+    TicketView,
 };
 
-use super::refusal::unwilling;
-use super::types::{LeasedStatus, LocalStatus, MemberStatus, Members, RoundStatus, Status, TicketStatus};
+use super::ticket::{Context, ticket_status};
+use super::types::{MemberStatus, Members, Status, TicketStatus};
 use super::{Api, ApiError};
 use crate::config::FormationDigest;
 use crate::driver::Observed;
 use crate::peers::LinkState;
-use crate::settings::Names;
-use crate::site::SiteFacts;
-use crate::tls::{EXPIRY_WARNING_DAYS, Validity};
+use crate::tls::Validity;
 
 /// Heartbeats that may be missed until a member counts as out of reach.
 const MISSED_MAX: u64 = 3;
@@ -37,7 +34,7 @@ pub(super) async fn status(
     State(api): State<Arc<Api>>,
     Query(question): Query<Question>,
 ) -> Result<Json<Status>, ApiError> {
-    let Some(name) = question.consistent else { return Ok(Json(api.status(&api.look().await?))) };
+    let Some(name) = question.consistent else { return Ok(Json(api.status(&*api.look().await?))) };
     let ticket = TicketName::new(&name).map_err(|error| ApiError::bad_request(error.to_string(), ""))?;
     let inspected = api.inspect(ticket.clone()).await?;
     let observed = api.look().await?;
@@ -49,7 +46,7 @@ pub(super) async fn status(
 }
 
 pub(super) async fn members(State(api): State<Arc<Api>>) -> Result<Json<Members>, ApiError> {
-    Ok(Json(Members { members: api.members(&api.look().await?) }))
+    Ok(Json(Members { members: api.members(&*api.look().await?) }))
 }
 
 /// Whether this member does its part: for load balancers and monitoring.
@@ -160,91 +157,6 @@ impl Api {
         Some(Validity { not_before: SystemTime::UNIX_EPOCH, not_after }.days_left(now))
     }
 
-    pub(super) fn standing_detail(&self, observed: &Observed) -> String {
-        let names = &self.shared.names;
-        match &observed.view.standing {
-            StandingView::Unborn { met } => {
-                let missing: Vec<String> = names
-                    .others()
-                    .filter(|(id, _)| !met.contains(id))
-                    .map(|(_, name)| name.to_string())
-                    .collect();
-                if missing.is_empty() {
-                    "has met everybody, and waits until everybody has met everybody".into()
-                } else {
-                    format!("does not vote until all members have met; it waits for {}", missing.join(", "))
-                }
-            }
-            StandingView::Recovering => {
-                let wait = self.shared.configuration.get().formation.recovery_wait;
-                let trust = if self.shared.configuration.get().formation.trust_disk {
-                    format!("; if too few answer within {wait:?}, it trusts its disk")
-                } else {
-                    String::new()
-                };
-                format!("may have forgotten, and asks the others what they know before it votes{trust}")
-            }
-            StandingView::Settling => {
-                "was readmitted, and waits until every lease that it may have supported is over".into()
-            }
-            StandingView::Voting => "votes".into(),
-            StandingView::Quarantined => format!(
-                "the others know another identity for this member; if it has lost its disk, run `sitegate member readmit {}` \
-                 on another member",
-                names.name(names.me())
-            ),
-        }
-    }
-
-    fn warnings(
-        &self,
-        observed: &Observed,
-        members: &[MemberStatus],
-        links: &BTreeMap<MemberId, LinkState>,
-    ) -> Vec<String> {
-        let names = &self.shared.names;
-        let mut warnings = Vec::new();
-        if observed.view.standing != StandingView::Voting {
-            warnings.push(format!("this member does not vote: {}", self.standing_detail(observed)));
-        }
-        for (id, link) in links {
-            if let Some(why) = &link.refused {
-                warnings.push(format!("{} and this member refuse each other: {why}", names.name(*id)));
-            }
-        }
-        for member in members.iter().filter(|member| member.name != names.name(names.me())) {
-            if member.quarantined {
-                warnings.push(format!(
-                    "{0} is in quarantine: it speaks with another identity; `sitegate member readmit {0}` takes it back",
-                    member.name
-                ));
-            }
-            if member.clock_off {
-                warnings.push(format!("the clock of {} runs off by more than max-clock-drift", member.name));
-            }
-        }
-        for member in members {
-            if let Some(days) = member.certificate_days_left.filter(|days| *days < EXPIRY_WARNING_DAYS) {
-                let when = if days < 0 { "has ended".into() } else { format!("ends in {days} days") };
-                warnings.push(format!("the certificate of {} {when}: run `sitegate pki renew`", member.name));
-            }
-        }
-        warnings.extend(self.authority_warning());
-        for ticket in &observed.failing {
-            warnings.push(format!("FENCING of {ticket} FAILS here: its resources may still run"));
-        }
-        warnings.extend(self.shared.site().warnings);
-        warnings
-    }
-
-    fn authority_warning(&self) -> Option<String> {
-        let tls = self.shared.tls.get();
-        let authorities = tls.credentials.reports().iter().skip(1);
-        let days = authorities.map(|report| report.validity.days_left(SystemTime::now())).min()?;
-        (days < EXPIRY_WARNING_DAYS)
-            .then(|| format!("the certificate of the CA ends in {days} days: replace it"))
-    }
-
     pub(super) fn ticket(&self, name: &TicketName, view: &TicketView, observed: &Observed) -> TicketStatus {
         let context = Context {
             names: &self.shared.names,
@@ -272,85 +184,6 @@ impl Api {
                 "`sitegate status` without --consistent says what this member knows",
             )),
         }
-    }
-}
-
-/// What a ticket's status is made with.
-pub(super) struct Context<'c> {
-    pub(super) names: &'c Names,
-    pub(super) settings: &'c Settings,
-    pub(super) facts: &'c SiteFacts,
-    pub(super) failing: bool,
-}
-
-pub(super) fn ticket_status(name: &TicketName, view: &TicketView, context: &Context<'_>) -> TicketStatus {
-    let names = context.names;
-    let intent = view.intent.as_ref().filter(|intent| intent.version > 0);
-    let held = view.ownership.held();
-    let configured = context.settings.tickets.get(name);
-    let (wanted, preferred) = match intent.map(|intent| intent.wanted) {
-        None => ("unset", None),
-        Some(Wanted::Revoked) => ("revoked", None),
-        Some(Wanted::Managed { preferred }) => ("managed", preferred),
-    };
-    let takeover = held.map(|t| t.takeover).or(configured.map(|t| t.takeover)).unwrap_or(Takeover::Timed);
-    let expire = held.map(|t| t.expire).or(configured.map(|t| t.expire)).unwrap_or_default();
-    let acquire_after =
-        held.map(|t| t.acquire_after).or(configured.map(|t| t.acquire_after)).unwrap_or_default();
-    TicketStatus {
-        ticket: name.to_string(),
-        wanted: wanted.into(),
-        preferred: preferred.map(|site| names.name(site)),
-        paused: intent.is_some_and(|intent| intent.paused),
-        intent_version: intent.map_or(0, |intent| intent.version),
-        intent_by: intent.map(|intent| intent.author.who.clone()).unwrap_or_default(),
-        intent_reason: intent.map(|intent| intent.reason.clone()).unwrap_or_default(),
-        holder: held.map(|tenancy| names.name(tenancy.site)),
-        token: view.ownership.token().0,
-        proof: proof_name(&view.ownership).map(Into::into),
-        takeovers: view.ownership.takeovers().under(intent.map_or(0, |intent| intent.version)).count,
-        takeover: (if takeover == Takeover::Timed { "timed" } else { "confirmed" }).into(),
-        expire_ms: expire.as_millis(),
-        acquire_after_ms: acquire_after.as_millis(),
-        chosen: view.chosen,
-        guard_remaining_ms: view.guard.as_ref().map(|guard| guard.remaining.as_millis()),
-        parked: names.list(&view.parked),
-        local: view.local.as_ref().map(|local| LocalStatus {
-            state: local.state.into(),
-            token: local.token.map(|token| token.0),
-            remaining_ms: local.remaining.map(sitegate_protocol::Span::as_millis),
-            refusal: local.refusal.map(|why| unwilling(why).to_owned()),
-            check: local.check.into(),
-            fence_failing: context.failing,
-            unfenced: context.facts.unfenced.contains(name),
-        }),
-        round: view.round.as_ref().map(|round| RoundStatus {
-            aim: round.aim.into(),
-            ballot: round.ballot.to_string(),
-            accepting: round.accepting,
-            agreed: names.list(&round.agreed),
-            leased: round
-                .leased
-                .iter()
-                .map(|(by, (holder, remaining))| LeasedStatus {
-                    by: names.name(*by),
-                    holder: names.name(*holder),
-                    remaining_ms: remaining.as_millis(),
-                })
-                .collect(),
-        }),
-    }
-}
-
-const fn proof_name(ownership: &Ownership) -> Option<&'static str> {
-    match ownership {
-        Ownership::Held(_) => None,
-        Ownership::Free { proof, .. } => Some(match proof {
-            Proof::Never => "never",
-            Proof::Receipt => "receipt",
-            Proof::Waited => "waited",
-            Proof::Attested => "attested",
-        }),
     }
 }
 

@@ -212,7 +212,7 @@ fn resolve_socket(
     let base = source.file().parent().unwrap_or(Path::new(""));
     let (path, at) = match written {
         Some(written) => (base.join(written.get_ref()), Some(written.span())),
-        None => (base.join(default), None),
+        None => (default, None),
     };
     let length = path.as_os_str().len();
     if length > SOCKET_PATH_BYTES_MAX {

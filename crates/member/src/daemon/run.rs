@@ -19,7 +19,7 @@ use tracing::{error, info, warn};
 use super::goodbye::{say_goodbye, status_line};
 use super::reload::Reloader;
 use super::{Exit, Failure, Program, Setup};
-use crate::api::{Api, Server, serve_socket};
+use crate::api::{Api, Glance, Server, serve_socket};
 use crate::arguments::Arguments;
 use crate::config::Configuration;
 use crate::driver::{self, Driver, Ended, Handle, Parts};
@@ -190,6 +190,7 @@ fn assemble(
         journal: journal.clone(),
         reloads: reloads.clone(),
         commands: AtomicU64::new(1),
+        glance: Glance::default(),
     });
     let router = api.router(more.unwrap_or_default());
     let port = Arc::new(Port::new(Arc::clone(&shared), Arc::clone(&peers), router.clone()));

@@ -19,6 +19,8 @@ use crate::wire::{Answer, HELLO_BYTES_MAX, Hello, Lane, WireError, read_message,
 
 /// The shortest pause between attempts.
 const BACKOFF_MIN: Duration = Duration::from_millis(10);
+/// How long a member may be out of reach before the log says so.
+const TELL_AFTER: Duration = Duration::from_secs(1);
 
 /// Why a member could not be called.
 #[derive(Debug, thiserror::Error)]
@@ -36,42 +38,57 @@ enum CallError {
 /// Calls `link`'s member on `lane`, for ever.
 pub(super) async fn keep_calling(peers: Arc<Peers>, link: Arc<Link>, lane: Lane) {
     let mut backoff = BACKOFF_MIN;
-    let mut told: Option<String> = None;
+    let mut trouble = Trouble::default();
     loop {
         let pace = peers.pace();
         let began = Instant::now();
-        match call(&peers, &link, lane, pace).await {
+        let why = match call(&peers, &link, lane, pace).await {
             Ok(stream) => {
                 info!(member = %link.name, lane = lane.name(), "connected");
+                trouble = Trouble::default();
                 link.with_state(|state| {
                     state.calling.insert(lane, Calling::Connected);
                     state.refused = None;
                 });
-                told = None;
                 let why = carry(&peers, &link, lane, stream, pace).await;
                 info!(member = %link.name, lane = lane.name(), why, "disconnected");
-                link.with_state(|state| drop(state.calling.insert(lane, Calling::Failed(why))));
                 if began.elapsed() > pace.backoff_max {
                     backoff = BACKOFF_MIN;
                 }
+                why
             }
             Err(error) => {
                 let why = error.to_string();
-                // The same again and again is said once, and then only to those who look closely.
-                if told.as_ref() == Some(&why) {
-                    debug!(member = %link.name, lane = lane.name(), why, "cannot connect");
-                } else {
-                    warn!(member = %link.name, lane = lane.name(), why, "cannot connect");
-                }
+                trouble.tell(&link, lane, &why);
                 if matches!(error, CallError::Refused(_)) {
                     link.with_state(|state| state.refused = Some(why.clone()));
                 }
-                told = Some(why.clone());
-                link.with_state(|state| drop(state.calling.insert(lane, Calling::Failed(why))));
+                why
             }
-        }
+        };
+        link.with_state(|state| state.calling.insert(lane, Calling::Failed(why)));
         rest(&link, lane, backoff).await;
         backoff = (backoff * 2).min(pace.backoff_max);
+    }
+}
+
+/// What the log says of a member that cannot be called: nothing for a moment, as it may just be starting; then each
+/// reason once.
+#[derive(Debug, Default)]
+struct Trouble {
+    since: Option<Instant>,
+    told: Option<String>,
+}
+
+impl Trouble {
+    fn tell(&mut self, link: &Link, lane: Lane, why: &str) {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        if since.elapsed() < TELL_AFTER || self.told.as_deref() == Some(why) {
+            debug!(member = %link.name, lane = lane.name(), why, "cannot connect");
+            return;
+        }
+        warn!(member = %link.name, lane = lane.name(), why, "cannot connect");
+        self.told = Some(why.to_owned());
     }
 }
 

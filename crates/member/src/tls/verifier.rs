@@ -130,9 +130,9 @@ impl ClientCertVerifier for ClientVerifier {
     ) -> Result<ClientCertVerified, Error> {
         self.check(end_entity, intermediates, now).map(|()| ClientCertVerified::assertion()).map_err(
             |refusal| {
-                // The alert tells the other side; only the log here can tell the whole story.
-                tracing::warn!(%refusal, "refused a client");
-                refusal.for_the_other_side().into()
+                let told = refusal.for_the_other_side();
+                super::refused::note(refusal);
+                told.into()
             },
         )
     }

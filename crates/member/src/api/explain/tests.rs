@@ -169,7 +169,7 @@ fn failing_fencing_and_silence_are_loud() {
     });
     for part in [
         "This member (lyon) may have forgotten.",
-        "This site renews nothing: no majority answers.",
+        "This site sends no heartbeats, and so renews nothing: no majority answers.",
         "FENCING FAILS here",
         "This site (lyon) fences it (token 257).",
     ] {

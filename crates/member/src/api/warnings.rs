@@ -1,0 +1,99 @@
+//! What an operator should know of a member, in sentences.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use sitegate_protocol::{MemberId, StandingView};
+
+use super::Api;
+use super::types::MemberStatus;
+use crate::driver::Observed;
+use crate::peers::LinkState;
+use crate::tls::EXPIRY_WARNING_DAYS;
+
+impl Api {
+    pub(super) fn standing_detail(&self, observed: &Observed) -> String {
+        let names = &self.shared.names;
+        match &observed.view.standing {
+            StandingView::Unborn { met } => {
+                let missing: Vec<String> = names
+                    .others()
+                    .filter(|(id, _)| !met.contains(id))
+                    .map(|(_, name)| name.to_string())
+                    .collect();
+                if missing.is_empty() {
+                    "has met everybody, and waits until everybody has met everybody".into()
+                } else {
+                    format!("does not vote until all members have met; it waits for {}", missing.join(", "))
+                }
+            }
+            StandingView::Recovering => {
+                let wait = self.shared.configuration.get().formation.recovery_wait;
+                let trust = if self.shared.configuration.get().formation.trust_disk {
+                    format!("; if too few answer within {wait:?}, it trusts its disk")
+                } else {
+                    String::new()
+                };
+                format!("may have forgotten, and asks the others what they know before it votes{trust}")
+            }
+            StandingView::Settling => {
+                "was readmitted, and waits until every lease that it may have supported is over".into()
+            }
+            StandingView::Voting => "votes".into(),
+            StandingView::Quarantined => format!(
+                "the others know another identity for this member; if it has lost its disk, run `sitegate member readmit {}` \
+                 on another member",
+                names.name(names.me())
+            ),
+        }
+    }
+
+    pub(super) fn warnings(
+        &self,
+        observed: &Observed,
+        members: &[MemberStatus],
+        links: &BTreeMap<MemberId, LinkState>,
+    ) -> Vec<String> {
+        let names = &self.shared.names;
+        let mut warnings = Vec::new();
+        if observed.view.standing != StandingView::Voting {
+            warnings.push(format!("this member does not vote: {}", self.standing_detail(observed)));
+        }
+        for (id, link) in links {
+            if let Some(why) = &link.refused {
+                warnings.push(format!("{} and this member refuse each other: {why}", names.name(*id)));
+            }
+        }
+        for member in members.iter().filter(|member| member.name != names.name(names.me())) {
+            if member.quarantined {
+                warnings.push(format!(
+                    "{0} is in quarantine: it speaks with another identity; `sitegate member readmit {0}` takes it back",
+                    member.name
+                ));
+            }
+            if member.clock_off {
+                warnings.push(format!("the clock of {} runs off by more than max-clock-drift", member.name));
+            }
+        }
+        for member in members {
+            if let Some(days) = member.certificate_days_left.filter(|days| *days < EXPIRY_WARNING_DAYS) {
+                let when = if days < 0 { "has ended".into() } else { format!("ends in {days} days") };
+                warnings.push(format!("the certificate of {} {when}: run `sitegate pki renew`", member.name));
+            }
+        }
+        warnings.extend(self.authority_warning());
+        for ticket in &observed.failing {
+            warnings.push(format!("FENCING of {ticket} FAILS here: its resources may still run"));
+        }
+        warnings.extend(self.shared.site().warnings);
+        warnings
+    }
+
+    fn authority_warning(&self) -> Option<String> {
+        let tls = self.shared.tls.get();
+        let authorities = tls.credentials.reports().iter().skip(1);
+        let days = authorities.map(|report| report.validity.days_left(SystemTime::now())).min()?;
+        (days < EXPIRY_WARNING_DAYS)
+            .then(|| format!("the certificate of the CA ends in {days} days: replace it"))
+    }
+}

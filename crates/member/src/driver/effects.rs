@@ -1,0 +1,119 @@
+//! What a committed turn led to, done: sent, ordered, replied, written down.
+
+use std::sync::Arc;
+
+use sitegate_host::clock::duration_ns;
+use sitegate_protocol::{Caller, Command, CommandId, Committing, Effects, Event, Fatal, Note, Now, Reply};
+use tracing::{debug, error, info, warn};
+
+use super::{Driver, Ended, Observed, now};
+use crate::journal::{Draft, Moment, describe, describe_command};
+use crate::site::Work;
+
+impl Driver {
+    pub(super) fn carry_out(&mut self, committed: Committing) -> Result<(), Ended> {
+        let now = now();
+        let Effects { frames, orders, checks, replies, notes, fatal } =
+            committed.effects(&mut self.member, now);
+        for (to, frame) in frames {
+            self.peers.send(to, now.boot, frame);
+        }
+        if let Some(site) = &self.site {
+            site.give(orders.into_iter().map(Work::Order));
+            site.give(checks.into_iter().map(|(ticket, check)| Work::Check(ticket, check)));
+        }
+        for (id, reply) in replies {
+            self.reply(id, reply);
+        }
+        self.write_notes(&notes, now);
+        match fatal {
+            Some(Fatal::StartAgain) => Err(Ended::StartAgain),
+            None => Ok(()),
+        }
+    }
+
+    fn reply(&mut self, id: CommandId, reply: Reply) {
+        let last = !matches!(reply, Reply::Recorded);
+        let Some(replies) = self.commands.get(&id) else { return };
+        if replies.try_send(reply).is_err() {
+            debug!(id = id.0, "nobody waits for a command's reply any more");
+        }
+        if last {
+            self.commands.remove(&id);
+        }
+    }
+
+    /// Answers those who want to know how it stands: only between commits, so that nothing is told that is not durable.
+    pub(super) fn answer_looks(&mut self) {
+        if self.looks.is_empty() {
+            return;
+        }
+        let now = now();
+        let view = self.member.view(now);
+        let observed = Arc::new(Observed { now, view, failing: self.failing.clone() });
+        for reply in self.looks.drain(..) {
+            // Whoever asked may have gone.
+            let _ = reply.send(Arc::clone(&observed));
+        }
+    }
+
+    /// Looks at what has no event of its own.
+    pub(super) fn look_around(&mut self) -> Result<(), Ended> {
+        self.service.alive();
+        self.shared.suspicion.look_at_wall();
+        let Some(leap) = self.shared.suspicion.verdict() else { return Ok(()) };
+        error!(?leap, "this machine was put back in time or stood still: all other clocks have moved on");
+        let draft = Draft {
+            kind: "clock-leap",
+            ticket: None,
+            member: None,
+            text: format!("this machine stood still for {leap:?}, by at least two other clocks"),
+            detail: serde_json::json!({ "leap_ns": duration_ns(leap) }),
+        };
+        self.write_down(vec![draft], now());
+        self.handle(Event::Suspect)
+    }
+
+    fn write_notes(&mut self, notes: &[Note], now: Now) {
+        for note in notes {
+            match note {
+                Note::FenceFailing(ticket, _) => drop(self.failing.insert(ticket.clone())),
+                Note::Fenced(ticket, _) => drop(self.failing.remove(ticket)),
+                _ => {}
+            }
+        }
+        let drafts: Vec<Draft> = notes.iter().map(|note| describe(note, &self.shared.names, now)).collect();
+        for draft in &drafts {
+            log_draft(draft);
+        }
+        self.write_down(drafts, now);
+    }
+
+    pub(super) fn write_down(&self, drafts: Vec<Draft>, now: Now) {
+        self.shared.metrics.journal_lost.add(self.journal.write(drafts, Moment::new(now)));
+    }
+
+    /// Questions are not worth an entry.
+    pub(super) fn note_command(&self, command: &Command, caller: &Caller) {
+        if matches!(command, Command::Inspect(_)) {
+            return;
+        }
+        let draft = describe_command(command, caller, &self.shared.names);
+        info!(by = caller.who, "{}", draft.text);
+        self.write_down(vec![draft], now());
+    }
+}
+
+/// Loud things loudly.
+fn log_draft(draft: &Draft) {
+    let (ticket, kind) = (draft.ticket.as_deref(), draft.kind);
+    match draft.kind {
+        "quarantined" | "rolled-back" | "trusts-disk" | "fence-failing" => {
+            error!(ticket, kind, "{}", draft.text);
+        }
+        "lost" | "stranger" | "peer-rolled-back" | "clock-off" | "flapping" | "barred" | "start-failed"
+        | "unhealthy" | "recovering" | "check-failed" => warn!(ticket, kind, "{}", draft.text),
+        "candidate" | "parked" | "peer-started" => debug!(ticket, kind, "{}", draft.text),
+        _ => info!(ticket, kind, "{}", draft.text),
+    }
+}

@@ -1,0 +1,80 @@
+//! One turn: events become steps, steps one commit.
+
+use std::convert::Infallible;
+use std::time::Instant;
+
+use sitegate_protocol::{Committing, Event, Lsn, Record, Store, Turn};
+
+use super::{Driver, Ended, Running, now};
+use crate::journal::describe_vote;
+use crate::store::CommitError;
+
+impl Driver {
+    /// Handles one event. While a commit runs, what it leads to waits for the next one, unless there is nothing to commit.
+    pub(super) fn handle(&mut self, event: Event) -> Result<(), Ended> {
+        self.shared.metrics.events.add(1);
+        let now = now();
+        // What timers lead to may rest on what the running commit has not made durable yet.
+        let may_pass = self.committing.is_some() && !self.member.next_timeout().due(now);
+        let mut turn = Turn::new();
+        turn.add(self.member.handle(now, event));
+        if may_pass && !turn.is_dirty() {
+            return self.carry_out(without_commit(turn));
+        }
+        self.turn.append(turn);
+        Ok(())
+    }
+
+    /// Commits the turn if none is being committed, and does its effects at once where there was nothing to write.
+    pub(super) fn finish_turn(&mut self) -> Result<(), Ended> {
+        if self.committing.is_some() {
+            return Ok(());
+        }
+        let now = now();
+        if self.member.next_timeout().due(now) {
+            let step = self.member.handle(now, Event::Tick);
+            self.turn.add(step);
+        }
+        let mut turn = std::mem::take(&mut self.turn);
+        if turn.is_dirty() {
+            for (to, frame) in turn.proposals(&self.member) {
+                self.peers.send(to, now.boot, frame);
+            }
+            let names = &self.shared.names;
+            let votes = turn.records().filter_map(|record| describe_vote(record, names)).collect();
+            self.committing = Some(Running { since: Instant::now(), votes });
+            return self.disk.commit(turn);
+        }
+        self.carry_out(without_commit(turn))?;
+        self.answer_looks();
+        Ok(())
+    }
+
+    /// The running commit has ended.
+    pub(super) fn committed(&mut self, done: Option<Result<Committing, CommitError>>) -> Result<(), Ended> {
+        let committed = done.ok_or(Ended::DiskGone)??;
+        if let Some(running) = self.committing.take() {
+            self.shared.metrics.commits.took(running.since.elapsed());
+            self.write_down(running.votes, now());
+        }
+        self.carry_out(committed)?;
+        self.answer_looks();
+        Ok(())
+    }
+}
+
+/// Commits a turn that has nothing to commit.
+fn without_commit(turn: Turn) -> Committing {
+    turn.commit(&mut Nowhere).unwrap_or_else(|never| match never {})
+}
+
+/// Takes no records, as there are none.
+struct Nowhere;
+
+impl Store for Nowhere {
+    type Error = Infallible;
+
+    fn commit<'r>(&mut self, _: impl Iterator<Item = &'r Record>) -> Result<Lsn, Infallible> {
+        unreachable!("only turns without records come here")
+    }
+}

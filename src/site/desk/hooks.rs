@@ -1,0 +1,86 @@
+//! The desk and the hooks of this host.
+
+use sitegate_member::config::{Hook, LocalTicket};
+use sitegate_protocol::{CheckId, CheckResult, Event, TicketName, Token};
+use tracing::{info, warn};
+
+use super::super::checks::{Checking, Ill};
+use super::super::hooks::{Run, complaint};
+use super::Desk;
+
+impl Desk {
+    pub(super) fn hooks(&self, ticket: &TicketName) -> Option<LocalTicket> {
+        let configuration = self.port.shared.configuration.get();
+        let name = ticket.as_str().parse().ok()?;
+        configuration.local.tickets.get(&name).cloned()
+    }
+
+    pub(super) fn run(
+        &self,
+        ticket: &TicketName,
+        token: Option<Token>,
+        reason: &'static str,
+        hook: Hook,
+    ) -> Run {
+        let site = self.port.shared.configuration.get().local.name.to_string();
+        Run { ticket: ticket.clone(), token, site, reason, hook }
+    }
+
+    /// Runs the check before acquiring; a ticket without one passes.
+    pub(super) fn check(&self, ticket: TicketName, check: CheckId) {
+        let hook = self.hooks(&ticket).and_then(|hooks| hooks.before_acquire);
+        let run = hook.map(|hook| self.run(&ticket, None, "before-acquire", hook));
+        let (runner, events) = (self.runner.clone(), self.port.events.clone());
+        tokio::spawn(async move {
+            let result = match run {
+                None => CheckResult::Passed,
+                Some(run) => {
+                    let outcome = run.run(&runner).await;
+                    if outcome.succeeded() {
+                        CheckResult::Passed
+                    } else {
+                        warn!(%ticket, why = complaint(&outcome), "the check before acquiring failed");
+                        CheckResult::Failed
+                    }
+                }
+            };
+            // If the loop is gone, so is the process.
+            let _ = events.send(Event::Checked(ticket, check, result)).await;
+        });
+    }
+
+    pub(super) fn begin_checking(&mut self, ticket: &TicketName, token: Token) {
+        let Some(check) = self.hooks(ticket).and_then(|hooks| hooks.check) else {
+            self.checking.remove(ticket);
+            return;
+        };
+        let run = self.run(ticket, Some(token), "check", check.hook);
+        let (runner, ill) = (self.runner.clone(), self.ill.0.clone());
+        let checking = Checking::begin(run, token, check.every, check.failures, runner, ill);
+        self.checking.insert(ticket.clone(), checking);
+    }
+
+    pub(super) async fn found_ill(&mut self, ill: Ill) -> bool {
+        let Ill { ticket, token, why } = ill;
+        if self.checking.get(&ticket).is_none_or(|checking| checking.token() != token) {
+            return true;
+        }
+        self.checking.remove(&ticket);
+        self.note(
+            "check-failed-too-often",
+            Some(&ticket),
+            format!("the health check of {ticket} last said: {why}"),
+        );
+        self.tell(Event::Unhealthy(ticket, token)).await
+    }
+
+    /// Checks go on by the new configuration.
+    pub(super) fn reload(&mut self) {
+        let running: Vec<(TicketName, Token)> =
+            self.checking.iter().map(|(ticket, checking)| (ticket.clone(), checking.token())).collect();
+        for (ticket, token) in running {
+            self.begin_checking(&ticket, token);
+        }
+        info!("hooks are those of the new configuration");
+    }
+}
