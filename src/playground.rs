@@ -1,7 +1,8 @@
 //! `sitegate playground`: a whole formation on this machine, to try things and to judge it.
 //!
 //! A [`Ground`](ground) is a directory with all configuration, a [`Daemon`](daemon) a process with its supervisor, a
-//! [`Stage`](stage) both together with an [`Observer`](observer) of the shared file. [`scenario`] plays on it, [`live`] shows it.
+//! [`Stage`](stage) both together with an [`Observer`](observer) of the shared file. [`scenario`] plays on it, [`live`] shows it,
+//! [`figures`] measures it.
 
 use std::future::Future;
 
@@ -11,6 +12,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use tokio::signal::unix::{SignalKind, signal};
 
 mod daemon;
+mod figures;
 mod ground;
 mod live;
 mod observer;
@@ -33,10 +35,17 @@ use timeline::{Timeline, To};
 #[derive(Debug, Args)]
 pub(crate) struct PlaygroundArgs {
     /// Play and judge this scenario, or all of them
-    #[arg(long, value_name = "NAME", value_parser = scenarios(), hide_possible_values = true)]
+    #[arg(long, value_name = "NAME", value_parser = scenarios(), hide_possible_values = true, group = "task")]
     scenario: Option<Scenarios>,
-    /// Print one JSON object a line for each scenario; the timeline goes to standard error
-    #[arg(long, requires = "scenario")]
+    /// Measure what the programs take on this machine: latencies, failovers, memory, traffic
+    #[arg(long, group = "task")]
+    figures: bool,
+    /// How often to grant, move and revoke for --figures; a third as often what takes longer
+    #[arg(long, value_name = "N", requires = "figures", default_value_t = figures::RUNS_DEFAULT)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    runs: u16,
+    /// Print one JSON object a line for each scenario, or one with all figures; the timeline goes to standard error
+    #[arg(long, requires = "task")]
     json: bool,
     /// Keep the directory with configuration, logs and the shared file
     #[arg(long)]
@@ -63,6 +72,10 @@ fn scenarios() -> impl TypedValueParser<Value = Scenarios> {
 /// Something did not hold, or could not be played.
 pub(crate) async fn run(args: &PlaygroundArgs) -> Result<(), Failure> {
     match &args.scenario {
+        None if args.figures => {
+            let measuring = figures::run(args.runs, args.json, args.keep, Timeline::new(To::Talk));
+            unless_interrupted(measuring).await
+        }
         None => live::run(args.keep).await,
         Some(scenarios) => unless_interrupted(play(&scenarios.0, args)).await,
     }

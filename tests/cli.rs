@@ -115,3 +115,20 @@ fn completions_are_for_the_shell_that_was_named() {
     assert!(script.contains("attest-dead") && script.contains("complete -F"));
     failure(&["completions", "cmd.exe"], 2);
 }
+
+#[test]
+fn the_configuration_of_the_readme_is_good() {
+    let readme = include_str!("../README.md");
+    let blocks: Vec<&str> =
+        readme.split("```toml\n").skip(1).map(|block| block.split("```").next().unwrap()).collect();
+    let directory = tempfile::tempdir().unwrap();
+    for (name, block) in ["formation.toml", "member.toml", "fenced.toml"].iter().zip(&blocks) {
+        std::fs::write(directory.path().join(name), block).unwrap();
+    }
+    assert_eq!(blocks.len(), 3);
+    let output = sitegate(&["check", &directory.path().to_string_lossy(), "--json"]);
+    let said = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let checked: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!((&checked["me"], &checked["tickets"][0]["name"]), (&"paris".into(), &"db".into()));
+}

@@ -96,7 +96,11 @@ fn before_acquire_decides_and_bad_hooks_are_told() {
     let not_executable = ground.of("paris", "not-executable");
     fs::write(&not_executable, "#!/bin/sh\n").unwrap();
     let hangs = ground.script("paris", "hangs", "sleep 60 & sleep 60");
-    let floods = ground.script("paris", "floods", "head -c 3000000 /dev/zero | tr '\\0' x; echo; echo the end; exit 1");
+    let floods = ground.script(
+        "paris",
+        "floods",
+        "head -c 3000000 /dev/zero | tr '\\0' x; echo; echo the end; exit 1",
+    );
     let asks_wish = json!({ "command": "grant", "ticket": "db", "site": "paris", "timeout_ms": 500 });
     for (hook, within, log) in [
         ("/nonexistent/hook", "1s", "/nonexistent/hook does not exist"),

@@ -62,6 +62,15 @@ impl Client {
         self.whole(Method::GET, path, None).await
     }
 
+    /// The answer to a GET that is plain text.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub(crate) async fn get_text(&self, path: &str) -> Result<String, Failure> {
+        let bytes = self.bytes(Method::GET, path, None).await?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
     /// The answer to a POST.
     ///
     /// # Errors
@@ -84,6 +93,11 @@ impl Client {
     }
 
     async fn whole(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+        let bytes = self.bytes(method, path, body).await?;
+        serde_json::from_slice(&bytes).map_err(|error| self.nonsense(&error))
+    }
+
+    async fn bytes(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Bytes, Failure> {
         let answer = async {
             let response = self.send(method, path, body).await?;
             let status = response.status();
@@ -94,7 +108,7 @@ impl Client {
         if !status.is_success() {
             return Err(self.refused(status, &bytes));
         }
-        serde_json::from_slice(&bytes).map_err(|error| self.nonsense(&error))
+        Ok(bytes)
     }
 
     async fn send(

@@ -61,15 +61,11 @@ pub(crate) async fn give(wish: CommandRequest, args: &WaitArgs) -> Result<(), Fa
         asked: false,
         shown: Waiting::new(),
     };
-    tokio::select! {
-        outcome = giving.run(&client) => outcome,
-        _ = tokio::signal::ctrl_c() => Err(interrupted()),
-    }
-}
-
-fn interrupted() -> Failure {
-    Failure::new(Exit::Interrupted, "interrupted: if the wish is recorded, it may still come true")
-        .hint("look with `sitegate status`; to take the wish back, give the opposite command")
+    let outcome = tokio::select! {
+        outcome = giving.run(&client) => Some(outcome),
+        _ = tokio::signal::ctrl_c() => None,
+    };
+    outcome.unwrap_or_else(|| Err(giving.interrupted()))
 }
 
 fn random() -> Result<u64, Failure> {
@@ -172,7 +168,9 @@ impl Giving {
             Progress::Timeout { text } if Instant::now() + GRACE < self.until => {
                 return Err(Failure::new(Exit::Unreachable, text));
             }
-            Progress::Timeout { text } => return Err(self.late(&text)),
+            Progress::Timeout { text } => {
+                return Err(unfinished(Exit::Unfinished, format!("not done in time: {text}")));
+            }
         }
         Ok(Step::Wait)
     }
@@ -185,15 +183,27 @@ impl Giving {
         Ok(Step::End)
     }
 
-    fn late(&mut self, blocked: &str) -> Failure {
-        let outlook = if self.recorded {
-            "the wish is recorded and may still come true"
-        } else {
-            "it may still take effect"
-        };
-        Failure::new(Exit::Unfinished, format!("not done in time: {blocked}; {outlook}"))
-            .hint("look with `sitegate status` or `sitegate explain`; the same command again waits on")
+    /// The time is up, by our own clock.
+    fn late(&self, blocked: &str) -> Failure {
+        unfinished(Exit::Unfinished, format!("not done in time: {blocked}; {}", self.outlook()))
     }
+
+    fn interrupted(&self) -> Failure {
+        unfinished(Exit::Interrupted, format!("interrupted; {}", self.outlook()))
+    }
+
+    fn outlook(&self) -> &'static str {
+        match (self.recorded, self.asked) {
+            (true, _) => "the wish is recorded and comes true once it can, even if nobody waits",
+            (false, true) => "the wish may or may not be recorded, and may still take effect",
+            (false, false) => "nobody has taken the wish on",
+        }
+    }
+}
+
+fn unfinished(exit: Exit, text: String) -> Failure {
+    Failure::new(exit, text)
+        .hint("look with `sitegate status` or `sitegate explain`; the same command again waits on")
 }
 
 /// The lines of a body as they come.

@@ -31,13 +31,11 @@ impl Waiting {
 
     /// Shows what it waits for now.
     pub(crate) fn waits_for(&mut self, text: &str) {
-        if self.text == text {
-            return;
-        }
+        let is_new = !same_but_for_numbers(&self.text, text);
         text.clone_into(&mut self.text);
         if self.terminal {
             self.draw();
-        } else {
+        } else if is_new {
             say(&format!("{text}\n"));
         }
     }
@@ -77,8 +75,25 @@ impl Drop for Waiting {
     }
 }
 
+/// Whether two texts differ at most in how long something takes: a log needs no countdown.
+fn same_but_for_numbers(a: &str, b: &str) -> bool {
+    let words = |text: &str| text.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
+    words(a) == words(b)
+}
+
 /// Talk that cannot be heard is no reason to stop.
 fn say(text: &str) {
     let mut err = io::stderr().lock();
     let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_countdown_is_one_text() {
+        assert!(same_but_for_numbers("the guard ends in 4.6 s", "the guard ends in 12.0 s"));
+        assert!(!same_but_for_numbers("the guard of paris ends in 4 s", "the guard of lyon ends in 4 s"));
+    }
 }

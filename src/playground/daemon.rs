@@ -12,6 +12,7 @@ use sitegate_host::process::{self, Process};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::ground::{Ground, MEMBERS, SITES};
 use super::processes::{MARK, mark_of, send};
@@ -48,6 +49,9 @@ impl Program {
 const RESTART_AFTER: Duration = Duration::from_millis(100);
 /// How often it is started again at most: one that always fails will not get better.
 const RESTARTS_MAX: usize = 20;
+
+/// How often it is killed at most before it counts as unkillable: for 5 s.
+const KILLS_MAX: usize = 50;
 
 /// One daemon, running or not.
 #[derive(Debug)]
@@ -134,14 +138,16 @@ impl Daemon {
         self.process().map_or(Ok(()), |process| send(process, signal))
     }
 
-    /// Kills it and lets its supervisor go.
-    pub(super) async fn abandon(&mut self) {
-        if let Some(supervisor) = self.supervisor.take() {
-            supervisor.abort();
-            // The child dies with the supervisor, which ends as soon as it waits for something.
-            let _ = supervisor.await;
+    /// Kills it until its supervisor gives up, which may just be starting it again.
+    pub(super) async fn abandon(&mut self) -> io::Result<()> {
+        let Some(mut supervisor) = self.supervisor.take() else { return Ok(()) };
+        for _ in 0..KILLS_MAX {
+            self.signal(Signal::KILL)?;
+            if timeout(RESTART_AFTER, &mut supervisor).await.is_ok() {
+                return Ok(());
+            }
         }
-        self.running.send_replace(None);
+        Err(io::Error::other(format!("{}: {} cannot be killed", self.member, self.program.name())))
     }
 
     /// Waits until it has ended for good.

@@ -27,6 +27,8 @@ pub(super) const SITES: [&str; 2] = ["paris", "lyon"];
 /// All members, by ascending id.
 pub(super) const MEMBERS: [&str; 3] = ["paris", "lyon", "tiebreak"];
 
+/// P.
+pub(super) const HEARTBEAT: Duration = Duration::from_millis(300);
 /// E.
 pub(super) const EXPIRE: Duration = Duration::from_secs(3);
 /// A.
@@ -101,6 +103,22 @@ impl Ground {
         remove_all(&self.of(member), &["state", "fenced-state", "run", "fenced-run"])
     }
 
+    /// Adds tickets that gate nothing, with the times of `db`, before anything runs. All of them can be fenced at once.
+    pub(super) fn add_tickets(&self, names: &[String]) -> io::Result<()> {
+        let (expire, acquire_after) = (EXPIRE.as_secs(), ACQUIRE_AFTER.as_secs());
+        let ticket = |name| {
+            format!("\n[ticket.{name}]\nexpire = \"{expire}s\"\nacquire-after = \"{acquire_after}s\"\n")
+        };
+        let resource = |name| format!("\n[resource.{name}]\nfence = []\nunfenced = true\n");
+        let tickets: String = names.iter().map(ticket).collect();
+        let resources: String = names.iter().map(resource).collect();
+        for member in MEMBERS {
+            add(&self.of(member).join("formation.toml"), "", &tickets)?;
+        }
+        let at_once = format!("concurrency = {}\n", names.len() + 1);
+        SITES.iter().try_for_each(|site| add(&self.of(site).join("fenced.toml"), &at_once, &resources))
+    }
+
     /// Leaves the directory where it is.
     pub(super) fn keep(&mut self) -> PathBuf {
         self.directory.disable_cleanup(true);
@@ -129,8 +147,10 @@ impl Ground {
     }
 
     fn formation_file(&self) -> String {
-        let mut text =
-            String::from("formation = \"playground\"\nheartbeat = \"300ms\"\nrtt-max = \"100ms\"\n");
+        let mut text = format!(
+            "formation = \"playground\"\nheartbeat = \"{}ms\"\nrtt-max = \"100ms\"\n",
+            HEARTBEAT.as_millis()
+        );
         for (id, member) in (1..).zip(MEMBERS) {
             let role = if SITES.contains(&member) { "site" } else { "arbitrator" };
             let address = self.address(member);
@@ -195,6 +215,12 @@ impl Ground {
             hook("stop", &[]),
         )
     }
+}
+
+/// Puts text before and after what is in a file.
+fn add(file: &Path, before: &str, after: &str) -> io::Result<()> {
+    let text = fs::read_to_string(file)?;
+    fs::write(file, format!("{before}{text}{after}"))
 }
 
 fn remove_all(directory: &Path, names: &[&str]) -> io::Result<()> {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 use sitegate_host::clock::boot_ns;
+use sitegate_host::process::Process;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -20,12 +21,14 @@ use super::observer::Observer;
 use super::processes::{MARK, kill_all, mark_of, of_member};
 use super::timeline::Timeline;
 use super::writer::SUBCOMMAND;
-use super::writes::Tenure;
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
 use crate::cli::place::PlaceArgs;
 
+mod act;
 mod see;
+
+pub(super) use act::FAILOVER_MAX;
 
 /// What did not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,12 +49,6 @@ impl From<Failure> for Unmet {
     }
 }
 
-/// From the loss of the holder to the first write elsewhere: design.md §9 L1, and time for a loaded machine.
-pub(super) const FAILOVER_MAX: Duration = Duration::from_secs(10);
-/// From a command's success to the write that proves it.
-const WRITE_MAX: Duration = Duration::from_secs(5);
-/// For a command: the longest lease that it may have to wait for, and as long again.
-const COMMAND_MAX: Duration = Duration::from_secs(20);
 /// Until all members vote: after an unproven start they wait for `recovery-wait`, 6 s here.
 const READY_MAX: Duration = Duration::from_secs(30);
 /// For a daemon to end after SIGTERM.
@@ -99,11 +96,6 @@ impl Stage {
         self.ready(&MEMBERS).await?;
         self.timeline.note("paris, lyon and tiebreak have met, and vote");
         Ok(())
-    }
-
-    /// Notes how long it took from a failure to the tenure that made good for it.
-    pub(super) fn made_good(&mut self, tenure: &Tenure, failed_ns: u64) {
-        self.failover_ms = Some(tenure.first_ns.saturating_sub(failed_ns) / 1_000_000);
     }
 
     /// Starts what hooks delegate to, as a service manager that is there before everything else.
@@ -184,49 +176,6 @@ impl Stage {
         Ok(at)
     }
 
-    /// Runs this program with these arguments; it must exit with 0.
-    pub(super) async fn sitegate(&self, arguments: &[&str]) -> Played {
-        let line = format!("sitegate {}", arguments.join(" "));
-        let mut command = Command::new(self.ground.program());
-        command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
-        let Ok(output) = timeout(COMMAND_MAX, command.output()).await else {
-            return Err(Unmet(format!("`{line}` does not return within {} s", COMMAND_MAX.as_secs())));
-        };
-        let output = output?;
-        if output.status.success() {
-            return Ok(());
-        }
-        let said = String::from_utf8_lossy(&output.stderr);
-        let said = said.trim().replace('\n', "; ");
-        Err(Unmet(format!("`{line}` ended with {}: {said}", output.status)))
-    }
-
-    /// Gives a command through a member.
-    pub(super) async fn command(&self, through: &str, arguments: &[&str]) -> Played {
-        self.timeline.note(&format!("$ sitegate {}", arguments.join(" ")));
-        let socket = self.ground.socket(through);
-        let whom = ["--socket", &socket.to_string_lossy()];
-        self.sitegate(&[arguments, &whom].concat()).await
-    }
-
-    /// Grants `db` to a site, and waits for the write that proves it.
-    pub(super) async fn grant(&mut self, site: &str) -> Played {
-        let before = self.newest_token();
-        let began = boot_ns();
-        self.command(site, &["grant", "db", "--site", site]).await?;
-        let tenure = self.first_write(site, before, WRITE_MAX).await?;
-        self.grant_ms = Some(tenure.first_ns.saturating_sub(began) / 1_000_000);
-        Ok(())
-    }
-
-    /// Waits for another site's first write, after a failure at `failed_ns`.
-    pub(super) async fn failover(&mut self, to: &str, failed_ns: u64) -> Played {
-        let before = self.newest_token();
-        let tenure = self.first_write(to, before, FAILOVER_MAX).await?;
-        self.made_good(&tenure, failed_ns);
-        Ok(())
-    }
-
     /// Waits until these members vote and say so.
     pub(super) async fn ready(&self, members: &[&str]) -> Played {
         for member in members {
@@ -279,14 +228,25 @@ impl Stage {
 
     /// Ends all that was started, whoever started it, and sees that nothing is left. Gives how many processes there were.
     pub(super) async fn clear(&mut self) -> io::Result<usize> {
-        let path = self.ground.path().to_owned();
-        let find = || MEMBERS.iter().flat_map(|member| of_member(&path, member)).collect::<Vec<_>>();
-        let found = find().len();
+        let found = self.everything().len();
         // Supervisors first, so that none starts anything again.
         for daemon in &mut self.daemons {
-            daemon.abandon().await;
+            daemon.abandon().await?;
         }
-        kill_all(find)?;
+        kill_all(|| self.everything())?;
         Ok(found)
+    }
+
+    fn everything(&self) -> Vec<Process> {
+        MEMBERS.iter().flat_map(|member| of_member(self.ground.path(), member)).collect()
+    }
+}
+
+impl Drop for Stage {
+    /// For those who were interrupted before they could [`clear`](Stage::clear): daemons that are killed are not started again.
+    fn drop(&mut self) {
+        if let Err(error) = kill_all(|| self.everything()) {
+            self.timeline.say(&format!("  something is left running: {error}\n"));
+        }
     }
 }
