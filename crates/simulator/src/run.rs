@@ -83,7 +83,10 @@ impl World {
         self.network.heal();
         let lame = self.rng.index(n);
         match self.rng.range(0, 3) {
-            0 => self.power_off(lame),
+            0 => {
+                self.power_off(lame);
+                self.dead = Some(lame);
+            }
             1 => (0..n).filter(|&j| j != lame).for_each(|j| self.network.cut(j, lame, Time::MAX)),
             _ => (0..n).filter(|&j| j != lame).for_each(|j| self.network.cut(lame, j, Time::MAX)),
         }
@@ -137,6 +140,7 @@ impl World {
     /// Faults stop; whatever is down comes back; then everything must come right.
     fn calm_down(&mut self) {
         self.calm = true;
+        self.dead = None;
         self.network.heal();
         for i in 0..self.nodes.len() {
             self.schedule(self.time, Happening::Boot { node: i });

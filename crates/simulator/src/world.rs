@@ -51,6 +51,8 @@ pub(crate) struct World {
     pub(crate) frames: u64,
     pub(crate) commits: u64,
     pub(crate) calm: bool,
+    /// A machine without power that nobody switches on again.
+    pub(crate) dead: Option<usize>,
     pub(crate) print: bool,
     pub(crate) story: Option<Story>,
     /// Every note with its time and node, if somebody counts.
@@ -91,6 +93,7 @@ impl World {
             frames: 0,
             commits: 0,
             calm: false,
+            dead: None,
             print,
             story: None,
             noted: None,
@@ -419,7 +422,7 @@ impl World {
     }
 
     pub(crate) fn boot(&mut self, i: usize) {
-        if self.nodes[i].up {
+        if self.nodes[i].up || self.dead == Some(i) {
             return;
         }
         self.trace(i, || "boots".into());
