@@ -1,6 +1,6 @@
 //! The command line: arguments, talking to a member, waiting, and what is printed.
 //!
-//! Data goes to standard output, everything else to standard error. [`exit`] lists how the program ends.
+//! Data goes to standard output, everything else to standard error. `exit.rs` lists how the program ends.
 
 use std::io;
 use std::process::ExitCode;

@@ -5,7 +5,7 @@
 //!
 //! - each other member puts its boot clock into what it sends. If that runs *ahead* of ours by a leap, ours stood still.
 //!   A late message only ever makes it seem *behind*, so the network does not look like a leap, unless it was slow for
-//!   [`WINDOW`] and is quick again;
+//!   a minute (`WINDOW`) and is quick again;
 //! - the wall clock, once somebody inside sets it right (a guest agent, NTP), leaps ahead of our boot clock.
 //!
 //! One witness alone proves nothing: an administrator sets the wall clock, NTP steps it, a clock of another member
