@@ -144,7 +144,7 @@ pub enum Body {
     },
     /// The holder no longer counts on these: heartbeats renew them no more.
     Forgo {
-        /// At most [`LIST_PAGE`] of them.
+        /// At most `LIST_PAGE` of them.
         tickets: Vec<(TicketName, Ballot)>,
     },
     /// Asks for a page of the set behind the digest.
@@ -156,7 +156,7 @@ pub enum Body {
     Listing {
         /// Continues after this ticket.
         after: Option<TicketName>,
-        /// At most [`LIST_PAGE`] of them, in order.
+        /// At most `LIST_PAGE` of them, in order.
         entries: Vec<(TicketName, Ballot)>,
         /// Of the whole set, as it was when this page was made.
         support: u128,
@@ -167,14 +167,14 @@ pub enum Body {
     Compare {
         /// The page continues after this key.
         after: Option<Key>,
-        /// At most [`COMPARE_PAGE`] of them, in order.
+        /// At most `COMPARE_PAGE` of them, in order.
         entries: Vec<(Key, Ballot)>,
         /// Whether this page reaches to the end of all keys.
         last: bool,
     },
     /// Asks for `Chosen` of these.
     Want {
-        /// At most [`COMPARE_PAGE`] of them.
+        /// At most `COMPARE_PAGE` of them.
         keys: Vec<Key>,
     },
     /// Asks a site for an ownership round that begins after this was received.
@@ -246,7 +246,7 @@ pub enum Body {
     RecoverPage {
         /// Continues after this key.
         after: Option<Key>,
-        /// At most [`RECOVER_PAGE`] of them, in order.
+        /// At most `RECOVER_PAGE` of them, in order.
         registers: Vec<(Key, Register)>,
         /// Whether they end here.
         last: bool,
