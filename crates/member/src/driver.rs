@@ -1,8 +1,8 @@
 //! The loop around the protocol: what happened goes in, what it led to is committed, and only then done.
 //!
 //! One turn takes everything that has queued up, and one commit covers it. While a commit runs (in a thread of its own),
-//! heartbeats and their answers are still handled, as they write nothing; everything else waits in bounded queues, and
-//! behind those the network waits.
+//! heartbeats and their answers are still handled, as they write nothing, and answered at once; everything else waits in
+//! bounded queues, and behind those the network waits.
 //!
 //! `now` is read after an event was received and before its effects are done, never kept.
 

@@ -121,8 +121,8 @@ impl Inbox {
         (Self { prompt, other }, Frames { prompt: prompt_frames, other: other_frames })
     }
 
-    /// Waits until there is room. False once the driver has ended.
-    async fn put(&self, frame: ValidFrame) -> bool {
+    /// Hands over a frame, and waits until there is room. False once the driver has ended.
+    pub async fn put(&self, frame: ValidFrame) -> bool {
         let way = if frame.is_prompt() { &self.prompt } else { &self.other };
         way.send(frame).await.is_ok()
     }

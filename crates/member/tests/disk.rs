@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
@@ -19,7 +19,11 @@ use sitegate_member::shared::Shared;
 use sitegate_member::store::{Loaded, Owner, Proof, Store};
 use sitegate_member::tls::MemberTls;
 use sitegate_member::wire::Lane;
-use sitegate_protocol::{Identity, Lsn, MemberId, Nonce, Record, Start, Store as _};
+use sitegate_protocol::{
+    Ballot, Body, Epoch, Frame, Header, Identities, Identity, Incarnation, Key, Life, Lsn, MemberId, Nonce,
+    Record, Start, Store as _, TicketName, ValidFrame,
+};
+use support::PATIENCE;
 use support::formation::Formation;
 
 const IDENTITY: Identity = Identity(7);
@@ -28,6 +32,10 @@ const IDENTITY: Identity = Identity(7);
 const HEALTHY: u8 = 0;
 const FULL: u8 = 1;
 const UNSYNCED: u8 = 2;
+const SLOW: u8 = 3;
+
+/// How long a slow disk takes.
+const SLOW_SYNC: Duration = Duration::from_secs(3);
 
 /// A disk that can be made to fail.
 #[derive(Debug)]
@@ -52,6 +60,10 @@ impl StorageBackend for Faulty {
     fn sync_data(&self) -> io::Result<()> {
         match self.fault.load(Ordering::SeqCst) {
             UNSYNCED => Err(io::Error::other("the disk is gone")),
+            SLOW => {
+                std::thread::sleep(SLOW_SYNC);
+                self.memory.sync_data()
+            }
             _ => self.memory.sync_data(),
         }
     }
@@ -92,18 +104,27 @@ fn run(formation: &Formation, runtime_dir: &Path, fault: u8) -> (Option<Ended>, 
     let configuration = formation.members[0].configuration();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let (parts, shared) = parts(configuration, runtime_dir, fault);
+        let Ready { parts, shared, fault: switch, .. } = ready(configuration, runtime_dir, None);
+        switch.store(fault, Ordering::SeqCst);
         let (driver, _handle) = Driver::start(parts).unwrap();
         let ended = tokio::time::timeout(Duration::from_secs(1), driver.run()).await.ok();
         (ended, Lane::ALL.iter().map(|lane| shared.metrics.lanes[*lane].messages_sent.get()).sum())
     })
 }
 
-fn parts(configuration: Configuration, runtime_dir: &Path, fault: u8) -> (Parts, Arc<Shared>) {
+/// A loop that can be started, and what the test holds of it.
+struct Ready {
+    parts: Parts,
+    shared: Arc<Shared>,
+    inbox: Inbox,
+    fault: Arc<AtomicU8>,
+}
+
+fn ready(configuration: Configuration, runtime_dir: &Path, born: Option<Identities>) -> Ready {
     let local = &configuration.local;
     let tls = MemberTls::load(&local.tls, &configuration.formation, &local.name).unwrap();
-    let (Loaded { store, durable, lsn }, switch) = store(&Owner::of(&configuration));
-    switch.store(fault, Ordering::SeqCst);
+    let (Loaded { store, mut durable, lsn }, fault) = store(&Owner::of(&configuration));
+    durable.own.formation = born;
     let journal = Journal::open(&local.state_dir.join("journal")).unwrap();
     let shared = Arc::new(Shared::new(configuration, tls, 1));
     let (inbox, frames) = Inbox::new();
@@ -113,13 +134,13 @@ fn parts(configuration: Configuration, runtime_dir: &Path, fault: u8) -> (Parts,
         proof: Proof::open(runtime_dir, "boot", IDENTITY).unwrap(),
         start: Start { nonce: Nonce(1), seed: 1, lsn, proven: true },
         shared: Arc::clone(&shared),
-        peers: Arc::new(Peers::new(Arc::clone(&shared), inbox)),
+        peers: Arc::new(Peers::new(Arc::clone(&shared), inbox.clone())),
         frames,
         journal,
         site: None,
         service: Service::from_environment(),
     };
-    (parts, shared)
+    Ready { parts, shared, inbox, fault }
 }
 
 #[test]
@@ -139,4 +160,58 @@ fn a_loop_on_a_disk_that_fails_ends_without_a_word() {
         assert_eq!(sent, 0);
         assert!(!proof().proves(Lsn(u64::MAX)), "the next start has to look for witnesses");
     }
+}
+
+#[test]
+fn a_slow_commit_does_not_hold_up_heartbeats() {
+    let formation = Formation::new();
+    let runtime_dir = tempfile::tempdir().unwrap();
+    let (paris, me) = (MemberId::new(1).unwrap(), MemberId::new(3).unwrap());
+    let of = [(paris, Identity(1)), (MemberId::new(2).unwrap(), Identity(2)), (me, IDENTITY)].into();
+    let born = Some(Identities { epoch: Epoch(0), of });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let Ready { parts, shared, inbox, fault } =
+            ready(formation.members[2].configuration(), runtime_dir.path(), born);
+        let (driver, handle) = Driver::start(parts).unwrap();
+        let running = tokio::spawn(driver.run());
+        let says = |body| {
+            let life = Life { incarnation: Incarnation(1), nonce: Nonce(5) };
+            let (epoch, identity) = (Epoch(0), Identity(1));
+            let header = Header { epoch, from: paris, identity, life, lsn: Lsn(1), to: None, known: vec![] };
+            let frame = Frame { header, bodies: vec![body] };
+            ValidFrame::check(frame, paris, &shared.settings.get()).unwrap()
+        };
+        let acks = || shared.metrics.lanes[Lane::Pulse].messages_sent.get();
+        let promises = || shared.metrics.lanes[Lane::Bulk].messages_sent.get();
+        assert!(inbox.put(says(Body::Heartbeat { seq: 1 })).await);
+        until(|| acks() == 1).await;
+        handle.look().await.unwrap();
+
+        // A promise has to be committed first, and that takes its time.
+        fault.store(SLOW, Ordering::SeqCst);
+        let began = Instant::now();
+        let key = Key::Ownership(TicketName::new("db").unwrap());
+        let (promises_before, ballot) = (promises(), Ballot { round: 1, member: 1 });
+        assert!(inbox.put(says(Body::Prepare { key, ballot, rank: 0 })).await);
+        for seq in 2..=5 {
+            assert!(inbox.put(says(Body::Heartbeat { seq })).await);
+            until(|| acks() == seq).await;
+        }
+        assert!(began.elapsed() < SLOW_SYNC / 2, "heartbeats waited for {:?}", began.elapsed());
+        assert_eq!(promises(), promises_before, "nothing is promised before it is committed");
+        until(|| promises() == promises_before + 1).await;
+        assert!(began.elapsed() >= SLOW_SYNC);
+        running.abort();
+    });
+}
+
+/// Waits until it is so.
+async fn until(so: impl Fn() -> bool) {
+    let wait = async {
+        while !so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.expect("waited in vain");
 }

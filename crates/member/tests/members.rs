@@ -222,3 +222,77 @@ fn a_closed_connection_abandons_the_command_and_keeps_the_wish() {
     assert_eq!(daemons[0].ticket("db")["preferred"], "lyon");
     assert_eq!(daemons[0].ticket("db")["intent_version"], 1);
 }
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    let _ = std::fs::remove_dir_all(to);
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_file() {
+            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
+}
+
+/// Takes lyon down, lets it run once more, and gives it back what was on its disk before.
+fn put_back(formation: &Formation, daemons: &mut Vec<Daemon>, with_proof: bool) -> MemberFiles {
+    let lyon = formation.members[1].clone();
+    let (state, run) = (lyon.state_dir(), lyon.directory.join("run"));
+    let (old_state, old_run) = (lyon.directory.join("old-state"), lyon.directory.join("old-run"));
+    assert!(daemons.remove(1).stop().success());
+    copy(&state, &old_state);
+    copy(&run, &old_run);
+    let once_more = lyon.start();
+    once_more.wait_until_voting();
+    grant(&once_more, "paris");
+    assert!(once_more.stop().success());
+    copy(&old_state, &state);
+    if with_proof {
+        copy(&old_run, &run);
+    }
+    lyon
+}
+
+/// The exit code with which a daemon asks to be started again.
+const START_AGAIN: i32 = 75;
+
+/// Starts it as a service manager would: again whenever it asks for that, until it votes.
+fn supervise(member: &MemberFiles) -> Daemon {
+    /// Each start learns something of what the others remember.
+    const STARTS_MAX: usize = 4;
+    for _ in 0..STARTS_MAX {
+        let mut daemon = member.start();
+        let ended = wait_for(&format!("{} to vote or to end", member.name), || {
+            let votes =
+                || (member.api().try_get("/v1/status")?.json()["standing"] == "voting").then_some(None);
+            daemon.ended().map(Some).or_else(votes)
+        });
+        match ended {
+            None => return daemon,
+            Some(status) => assert_eq!(status.code(), Some(START_AGAIN), "{}", member.log()),
+        }
+    }
+    panic!("{} starts again and again:\n{}", member.name, member.log());
+}
+
+#[test]
+fn a_disk_that_was_put_back_is_noticed_by_its_proof() {
+    let (formation, mut daemons) = Formation::started();
+    let lyon = put_back(&formation, &mut daemons, false);
+    let again = supervise(&lyon);
+    lyon.wait_for_log(&["may have forgotten: looks for witnesses before it votes"]);
+    lyon.wait_for_log(&["has found enough witnesses"]);
+    wait_for("lyon to know again", || (again.ticket("db")["holder"] == "paris").then_some(()));
+}
+
+#[test]
+fn a_snapshot_that_was_put_back_as_a_whole_is_noticed_by_the_others() {
+    let (formation, mut daemons) = Formation::started();
+    let lyon = put_back(&formation, &mut daemons, true);
+    let status = lyon.start().end();
+    assert_eq!(status.code(), Some(START_AGAIN), "{}", lyon.log());
+    lyon.wait_for_log(&["ERROR", "ROLLED BACK"]);
+    let again = supervise(&lyon);
+    lyon.wait_for_log(&["has found enough witnesses"]);
+    wait_for("lyon to know again", || (again.ticket("db")["holder"] == "paris").then_some(()));
+}

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Query, State};
-use axum::http::header::CONTENT_TYPE;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde::Deserialize;
 use sitegate_host::durable::DurableError;
+use tracing::warn;
 
+use super::stream::lines;
 use super::types::History;
 use super::{Api, ApiError};
 use crate::journal::{read_all, read_newest};
@@ -34,11 +35,16 @@ pub(super) async fn history(
     Ok(Json(History { entries: in_background(read).await? }))
 }
 
-/// The whole journal as it lies on the disk, for `verify` and for keeping elsewhere.
-pub(super) async fn journal(State(api): State<Arc<Api>>) -> Result<Response, ApiError> {
+/// The whole journal as it lies on the disk, for `verify` and for keeping elsewhere: read as fast as it is taken.
+pub(super) async fn journal(State(api): State<Arc<Api>>) -> Response {
     let directory = api.journal.directory();
-    let text = in_background(move || read_all(&directory)).await?;
-    Ok(([(CONTENT_TYPE, "application/x-ndjson")], text).into_response())
+    let (lines, response) = lines();
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = read_all(&directory, |line| lines.write_blocking(line)) {
+            warn!(%error, source = %error.source, "the journal cannot be read");
+        }
+    });
+    response
 }
 
 /// Reads without holding up the loop.

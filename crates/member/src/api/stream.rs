@@ -27,6 +27,12 @@ impl Lines {
         self.0.send(line.into()).await.is_ok()
     }
 
+    /// Writes a line that is one already, from outside of the loop's thread. False once nobody reads any more.
+    pub(super) fn write_blocking(&self, mut line: String) -> bool {
+        line.push('\n');
+        self.0.blocking_send(line.into()).is_ok()
+    }
+
     /// Waits until nobody reads any more: the connection was closed.
     pub(super) async fn closed(&self) {
         self.0.closed().await;

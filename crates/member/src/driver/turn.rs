@@ -10,12 +10,13 @@ use crate::journal::describe_vote;
 use crate::store::CommitError;
 
 impl Driver {
-    /// Handles one event. While a commit runs, what it leads to waits for the next one, unless there is nothing to commit.
+    /// Handles one event. What it leads to waits for this turn's commit, or for the next one if one runs already; not so
+    /// the answers to heartbeats, which rest on no commit: a slow disk must not make others believe that we are gone.
     pub(super) fn handle(&mut self, event: Event) -> Result<(), Ended> {
         self.shared.metrics.events.add(1);
         let now = now();
-        // What timers lead to may rest on what the running commit has not made durable yet.
-        let may_pass = self.committing.is_some() && !self.member.next_timeout().due(now);
+        // What timers lead to may rest on what is not durable yet.
+        let may_pass = event.is_prompt() && !self.member.next_timeout().due(now);
         let mut turn = Turn::new();
         turn.add(self.member.handle(now, event));
         if may_pass && !turn.is_dirty() {

@@ -179,6 +179,7 @@ pub fn read_newest(directory: &Path, ticket: Option<&str>, limit: usize) -> Resu
                     of_file.pop_front();
                 }
             }
+            true
         })?;
         of_file.append(&mut newest);
         newest = of_file;
@@ -186,22 +187,26 @@ pub fn read_newest(directory: &Path, ticket: Option<&str>, limit: usize) -> Resu
     Ok(newest.into())
 }
 
-/// The whole journal as it lies on the disk, in one text: at most [`FILES_MAX`] files of about [`FILE_BYTES_MAX`].
+/// Gives the whole journal to `take`, line by line as it lies on the disk, for as long as that returns true: at most
+/// [`FILES_MAX`] files of about [`FILE_BYTES_MAX`].
 ///
 /// # Errors
 /// If a file cannot be read.
-pub fn read_all(directory: &Path) -> Result<String, DurableError> {
-    let mut text = String::new();
+pub fn read_all(directory: &Path, mut take: impl FnMut(String) -> bool) -> Result<(), DurableError> {
     for path in list(directory)? {
+        let mut wanted = true;
         for_each_line(&path, |line| {
-            text.push_str(&line);
-            text.push('\n');
+            wanted = take(line);
+            wanted
         })?;
+        if !wanted {
+            break;
+        }
     }
-    Ok(text)
+    Ok(())
 }
 
-fn for_each_line(path: &Path, mut take: impl FnMut(String)) -> Result<(), DurableError> {
+fn for_each_line(path: &Path, mut take: impl FnMut(String) -> bool) -> Result<(), DurableError> {
     let file = match File::open(path) {
         Ok(file) => file,
         // The oldest may go while this reads.
@@ -210,7 +215,9 @@ fn for_each_line(path: &Path, mut take: impl FnMut(String)) -> Result<(), Durabl
     };
     let mut reader = BufReader::new(file);
     while let Some((line, _)) = read_line(&mut reader).map_err(DurableError::on("read", path))? {
-        take(line);
+        if !take(line) {
+            break;
+        }
     }
     Ok(())
 }
@@ -232,6 +239,17 @@ mod tests {
         }
     }
 
+    fn whole(directory: &Path) -> String {
+        let mut text = String::new();
+        read_all(directory, |line| {
+            text += &line;
+            text += "\n";
+            true
+        })
+        .unwrap();
+        text
+    }
+
     fn fill(files: &mut Files, count: u64, padding: usize) {
         for i in 0..count {
             let ticket = if i % 2 == 0 { "even" } else { "odd" };
@@ -247,7 +265,7 @@ mod tests {
         let mut file = File::options().append(true).open(&path).unwrap();
         file.write_all(b"{\"seq\":4,\"at\":\"20").unwrap();
         fill(&mut Files::open(directory.path()).unwrap(), 2, 10);
-        let text = read_all(directory.path()).unwrap();
+        let text = whole(directory.path());
         assert_eq!(verify(text.lines()), Ok(5));
     }
 
@@ -260,7 +278,7 @@ mod tests {
         let count = per_file * (FILES_MAX as u64 + 3);
         fill(&mut files, count, padding);
         assert_eq!(list(directory.path()).unwrap().len(), FILES_MAX);
-        let text = read_all(directory.path()).unwrap();
+        let text = whole(directory.path());
         assert!(verify(text.lines()).unwrap() < count);
 
         let odd = read_newest(directory.path(), Some("odd"), 20).unwrap();
@@ -278,7 +296,7 @@ mod tests {
         fs::write(path(3), heading(files.last) + "\n").unwrap();
         File::create(path(4)).unwrap();
         fill(&mut Files::open(directory.path()).unwrap(), 2, 1);
-        assert_eq!(verify(read_all(directory.path()).unwrap().lines()), Ok(4));
+        assert_eq!(verify(whole(directory.path()).lines()), Ok(4));
         assert!(path(3).exists() && !path(4).exists());
     }
 

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::authority::Authority;
 use super::http::{Answer, Unix};
-use super::{fence, wait_for};
+use super::{comes_true, fence, wait_for};
 
 /// Tells the program, started again, that it is a daemon, and its words.
 const WORDS: &str = "SITEGATE_TEST_WORDS";
@@ -155,8 +155,15 @@ impl MemberFiles {
 
     /// Starts the daemon; its log is appended to a file.
     pub fn start(&self) -> Daemon {
+        self.start_with(&[])
+    }
+
+    /// Starts the daemon with more in its environment.
+    pub fn start_with(&self, environment: &[(&str, &str)]) -> Daemon {
         let log = std::fs::File::options().create(true).append(true).open(self.log_file()).unwrap();
-        let child = command(self.role, &self.words(&[])).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let mut command = command(self.role, &self.words(&[]));
+        command.envs(environment.iter().copied()).stdout(Stdio::null()).stderr(log);
+        let child = command.spawn().unwrap();
         Daemon { files: self.clone(), child }
     }
 
@@ -188,10 +195,15 @@ impl Daemon {
     }
 
     pub fn wait_until_voting(&self) {
-        wait_for(&format!("{} to vote:\n{}", self.files.name, self.files.log()), || {
-            let answer = self.files.api().try_get("/v1/status")?;
-            (answer.json()["standing"] == "voting").then_some(())
-        });
+        let mut last = None;
+        let votes = || {
+            last = self.files.api().try_get("/v1/status").map(|answer| answer.body);
+            let status: serde_json::Value = serde_json::from_str(last.as_ref()?).ok()?;
+            (status["standing"] == "voting").then_some(())
+        };
+        if !comes_true(votes) {
+            panic!("{} does not vote: {last:?}\n{}", self.files.name, self.files.log());
+        }
     }
 
     /// Gives a command and waits for its end: all lines of the answer.
@@ -215,6 +227,11 @@ impl Daemon {
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Its end, if it has ended.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
     }
 
     /// Waits for its end.

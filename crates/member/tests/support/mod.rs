@@ -14,13 +14,22 @@ use std::time::{Duration, Instant};
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Looks again and again until `look` finds something.
-pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn wait_for<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    try_for(look).unwrap_or_else(|| panic!("waited in vain for {what}"))
+}
+
+/// Whether `look` finds something in good time.
+pub fn comes_true(look: impl FnMut() -> Option<()>) -> bool {
+    try_for(look).is_some()
+}
+
+fn try_for<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let until = Instant::now() + PATIENCE;
     loop {
-        if let Some(found) = look() {
+        let found = look();
+        if found.is_some() || Instant::now() >= until {
             return found;
         }
-        assert!(Instant::now() < until, "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
