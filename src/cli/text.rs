@@ -218,6 +218,7 @@ Examples:
   sitegate playground
   sitegate playground --scenario daemon-killed
   sitegate playground --scenario all --json
+  sitegate playground --figures
 
 Scenarios are judged from the shared file and the process table, never from what a daemon says.
 
