@@ -79,18 +79,33 @@ fn parse_stat(pid: i32, line: &[u8]) -> Option<Stat> {
     Some(Stat { process: Process { pid, started }, parent, state })
 }
 
-/// The value of an environment variable that the process was started with; `None` too if we may not look.
+/// What a look at the environment that a process was started with has shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Environment {
+    /// The variable has this value.
+    Has(Vec<u8>),
+    /// There is no such variable.
+    Lacks,
+    /// Nothing can be seen: we may not look, or the process is in the middle of an exec.
+    Hidden,
+}
+
+/// The value of an environment variable that the process was started with.
 #[must_use]
-pub fn environment(pid: i32, variable: &str) -> Option<Vec<u8>> {
-    let mut bytes = fs::read(format!("/proc/{pid}/environ")).ok()?;
+pub fn environment(pid: i32, variable: &str) -> Environment {
+    let mut bytes = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
     if bytes.is_empty() {
         // A first thread that has exited shows nothing; the others still do.
-        let other = threads(pid).find(|tid| *tid != pid)?;
-        bytes = fs::read(format!("/proc/{pid}/task/{other}/environ")).ok()?;
+        let other = threads(pid).find(|tid| *tid != pid);
+        let other = other.and_then(|tid| fs::read(format!("/proc/{pid}/task/{tid}/environ")).ok());
+        bytes = other.unwrap_or_default();
+    }
+    if bytes.is_empty() {
+        return Environment::Hidden;
     }
     let entries = bytes.split(|b| *b == 0);
     let mut values = entries.filter_map(|entry| entry.strip_prefix(variable.as_bytes())?.strip_prefix(b"="));
-    values.next().map(<[u8]>::to_vec)
+    values.next().map_or(Environment::Lacks, |value| Environment::Has(value.to_vec()))
 }
 
 /// The program's name, for messages.
@@ -151,9 +166,9 @@ mod tests {
         let me = stat(pid).unwrap();
         assert!(me.alive());
         assert!(all().unwrap().iter().any(|s| s.process == me.process));
-        let path = environment(pid, "PATH").unwrap();
+        let Environment::Has(path) = environment(pid, "PATH") else { panic!("no PATH") };
         assert_eq!(OsStr::from_bytes(&path), std::env::var_os("PATH").unwrap());
-        assert!(environment(pid, "PAT").is_none());
+        assert_eq!(environment(pid, "PAT"), Environment::Lacks);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use rustix::time::Timespec;
 use tokio::sync::oneshot;
 
 use crate::cgroup::Cgroup;
-use crate::process::{self, Process, Stat};
+use crate::process::{self, Environment, Process, Stat};
 
 /// The environment variable that marks every process of a program.
 pub const MARK_VARIABLE: &str = "SITEGATE_CONTAINMENT";
@@ -171,12 +171,27 @@ impl Look {
             // It may not have got to its exec yet, which will mark it.
             marks.remove(&stat.process);
         }
-        let mark = marks.entry(stat.process).or_insert_with(|| {
-            process::environment(pid, MARK_VARIABLE).map(|m| String::from_utf8_lossy(&m).into_owned())
-        });
+        let mark = match marks.get(&stat.process) {
+            Some(known) => known.clone(),
+            None => match process::environment(pid, MARK_VARIABLE) {
+                Environment::Has(mark) => Some(String::from_utf8_lossy(&mark).into_owned()),
+                Environment::Lacks => None,
+                // Nothing is remembered of it: in the middle of an exec it shows nothing, and a mark right after.
+                Environment::Hidden => {
+                    self.add_unmarked(stat);
+                    return;
+                }
+            },
+        };
+        marks.insert(stat.process, mark.clone());
         if let Some(mark) = mark {
-            self.marked.push((mark.clone(), pid));
+            self.marked.push((mark, pid));
         }
+        self.add_unmarked(stat);
+    }
+
+    fn add_unmarked(&mut self, stat: Stat) {
+        let pid = stat.process.pid;
         self.children.entry(stat.parent).or_default().push(pid);
         self.stats.insert(pid, stat);
     }
@@ -245,7 +260,8 @@ impl Job {
         for stat in &found {
             self.send(stat.process, signal, dying);
         }
-        if Instant::now() < self.until {
+        // Whoever has found nothing once looks once more, however late it is.
+        if Instant::now() < self.until || self.empty_looks > 0 {
             return Progress::Again;
         }
         let mut left: Vec<String> =
@@ -255,15 +271,15 @@ impl Job {
         Progress::Done(Err(NotSwept(left.join(", "))))
     }
 
-    /// One look can miss a process whose pid lies where the look has already been; a second one cannot miss it too,
-    /// since by then there is nobody left to fork it.
+    /// One look can miss a process whose pid lies where the look has already been, or that is in the middle of an exec; a
+    /// second one cannot miss it too, since by then there is nobody left to fork it.
     fn is_over(&mut self, found: &[Stat]) -> bool {
         if !found.is_empty() || !self.populated.is_empty() || self.trouble.is_some() {
             self.empty_looks = 0;
             return false;
         }
         self.empty_looks += 1;
-        self.signalled.is_empty() || self.empty_looks >= 2
+        self.empty_looks >= 2
     }
 
     /// Stop first. Once two looks have found the same processes, all standing still, none can have forked away unseen,
