@@ -79,7 +79,8 @@ pub(super) fn of_member(ground: &Path, member: &str) -> Vec<Process> {
     }
     let own = i32::try_from(std::process::id()).unwrap_or(0);
     let bears = |stat: &&Stat| {
-        process::environment(stat.process.pid, MARK).is_some_and(|value| value == mark.as_os_str().as_bytes())
+        let bears = process::environment(stat.process.pid, MARK);
+        matches!(bears, process::Environment::Has(value) if value == mark.as_os_str().as_bytes())
             || is_daemon_of(&arguments(stat.process.pid), &configuration)
     };
     let mut todo: Vec<&Stat> = all.iter().filter(bears).collect();
