@@ -118,14 +118,14 @@ async fn start(client: &Client, ticket: TicketName, token: Token) -> Answer {
 async fn stop(client: &Client, ticket: TicketName, token: Token) -> Answer {
     let Some(name) = resource(&ticket) else { return Answer::Nothing };
     let why = match client.stop(name, token.0).await {
-        Ok(Ok(())) => return Answer::Event(FenceEvent::Stopped(ticket, token)),
+        Ok(Ok(())) => return Answer::Event(FenceEvent::Stopped(ticket, token, true)),
         Ok(Err(why)) => why,
         Err(ClientError::Closed | ClientError::Connect { .. }) => return Answer::Gone,
         Err(error) => error.to_string(),
     };
     // The fence plan comes next in any case: it makes certain.
     warn!(%ticket, token = token.0, why, "stop failed");
-    Answer::Event(FenceEvent::Stopped(ticket, token))
+    Answer::Event(FenceEvent::Stopped(ticket, token, false))
 }
 
 async fn fence(client: &Client, ticket: TicketName, token: Token, why: FenceReason) -> Answer {

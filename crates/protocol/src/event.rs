@@ -170,7 +170,7 @@ pub enum FenceEvent {
     /// The start hook has ended, well or not.
     Started(TicketName, Token, bool),
     /// The stop hook has ended, well or not.
-    Stopped(TicketName, Token),
+    Stopped(TicketName, Token, bool),
     /// Under this token, or a smaller one, nothing runs.
     Receipt(TicketName, Token),
     /// All levels of the plan failed; it goes on trying.

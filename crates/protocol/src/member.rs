@@ -1,9 +1,11 @@
 //! The member: all of the protocol behind `handle`.
 
 mod acceptor;
+mod attest;
 mod birth;
 mod candidate;
 mod command;
+mod confirm;
 mod fencing;
 mod frame;
 mod identity;
@@ -16,6 +18,7 @@ mod sync;
 mod tenure;
 mod ticket;
 mod view;
+mod wish;
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
@@ -37,8 +40,9 @@ use crate::turn::{Address, Send, Step, Urgency};
 use crate::value::{Intent, Key, Ownership, StandbyMode, Value};
 
 use acceptor::Parked;
+use attest::Vouched;
 use birth::Birth;
-use command::{Pending, Vouched};
+use command::Pending;
 use fencing::FenceLink;
 use proposer::{Contention, Round};
 use pulse::Pulse;
@@ -195,6 +199,10 @@ impl Member {
             if let Key::Ownership(ticket) = key {
                 self.support.follow(ticket, register, Some(now), 0, &self.settings);
             }
+        }
+        // How long a rest had lasted is not known: it begins anew.
+        for ticket in self.durable.resting.keys() {
+            self.locals.entry(ticket.clone()).or_default().resting = Some(now);
         }
         match (&self.durable.own.formation, self.durable.own.duty) {
             (None, _) => self.begin_birth(now),

@@ -212,7 +212,7 @@ impl World {
             }
             protocol::Order::Stop(ticket, token) => {
                 if deadman.stop(now, &name_of(&ticket), token.0).is_err() {
-                    events.push(FenceEvent::Stopped(ticket, token));
+                    events.push(FenceEvent::Stopped(ticket, token, false));
                 }
             }
             protocol::Order::Fence(ticket, token, _) => {
@@ -328,7 +328,9 @@ fn event_of(notice: Notice) -> Option<FenceEvent> {
         Notice::Started { resource, token, failed } => {
             FenceEvent::Started(ticket_of(&resource), Token(token), failed.is_none())
         }
-        Notice::Stopped { resource, token, .. } => FenceEvent::Stopped(ticket_of(&resource), Token(token)),
+        Notice::Stopped { resource, token, failed } => {
+            FenceEvent::Stopped(ticket_of(&resource), Token(token), failed.is_none())
+        }
         Notice::Receipt(receipt) => FenceEvent::Receipt(ticket_of(&receipt.resource), Token(receipt.token)),
         Notice::FenceFailed { resource, token, .. } => {
             FenceEvent::Failing(ticket_of(&resource), Token(token))

@@ -39,7 +39,7 @@ impl Member {
         if ballot == promised && self.answered.get(&key) == Some(&(ballot, nonce)) {
             return self.reply_promise(from, nonce, key, ballot);
         }
-        if ballot.round > promised.round.saturating_add(Ballot::ROUND_LEAP) {
+        if self.leaps(&key, ballot) {
             return;
         }
         if ballot <= promised {
@@ -52,6 +52,12 @@ impl Member {
             return self.park(now, ticket.clone(), from, candidate, holder, guard);
         }
         self.give_promise(from, nonce, key, ballot);
+    }
+
+    /// Whether `ballot` is so far above all that this register has seen that its proposer must have run wild.
+    pub(super) fn leaps(&self, key: &Key, ballot: Ballot) -> bool {
+        let promised = self.register(key).map_or(Ballot::ZERO, Register::promised);
+        ballot.round > promised.round.saturating_add(Ballot::ROUND_LEAP)
     }
 
     /// Whether a register may be looked after here: an old one, or one within bounds.
@@ -158,7 +164,7 @@ impl Member {
         value: &Value,
         attempt: u32,
     ) {
-        if !self.may_open(key) {
+        if !self.may_open(key) || self.leaps(key, ballot) {
             return;
         }
         let mut register = self.register(key).cloned().unwrap_or_default();

@@ -393,7 +393,7 @@ impl Member {
             State::Resuming { token, .. } => (*token, false),
             state => {
                 let tenure = state.tenure()?;
-                (tenure.terms.token, tenure.since.boot.plus(Span::from_secs(3600)) <= self.pulse.now.boot)
+                (tenure.terms.token, tenure.forgiven_at() <= self.pulse.now.boot)
             }
         };
         let tenancy = found.held().filter(|t| t.site == self.settings.me && t.token == token)?;

@@ -69,7 +69,7 @@ impl Member {
                 self.on_extended(now, &extensions);
             }
             FenceEvent::Started(ticket, token, well) => self.on_started(now, &ticket, token, well),
-            FenceEvent::Stopped(ticket, token) => self.on_stopped(now, &ticket, token),
+            FenceEvent::Stopped(ticket, token, well) => self.on_stopped(now, &ticket, token, well),
             FenceEvent::Receipt(ticket, token) => self.on_receipt(now, &ticket, token),
             FenceEvent::Failing(ticket, token) => self.note(Note::FenceFailing(ticket, token)),
         }

@@ -201,7 +201,14 @@ impl Member {
         if self.out.fatal.is_some() || self.durable.own.formation.is_none() {
             return;
         }
+        let recovers =
+            matches!(self.standing, Standing::Recovering(_)) && self.durable.own.duty != Duty::Look;
         let own = &mut self.durable.own;
+        if recovers && incarnation < self.life.incarnation {
+            // It looks for witnesses already, and will not trust its disk: the sender only counts more commits of it.
+            own.lsn_base = own.lsn_base.saturating_add(lsn.0);
+            return self.write_own();
+        }
         own.incarnation = own.incarnation.max(incarnation);
         own.lsn_base = own.lsn_base.saturating_add(lsn.0);
         if own.duty != Duty::Settle {

@@ -47,6 +47,9 @@ impl Member {
     }
 
     pub(super) fn on_chosen(&mut self, now: Now, key: &Key, ballot: Ballot, value: &Value) {
+        if self.leaps(key, ballot) {
+            return;
+        }
         let mut register = self.register(key).cloned().unwrap_or_default();
         if register.learn(ballot, value) {
             self.register_changed(key, register, Some(now));

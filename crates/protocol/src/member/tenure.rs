@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::Member;
 use super::proposer::{Aim, Votes};
-use super::ticket::State;
+use super::ticket::{Stage, State};
 use crate::event::{Extension, FenceReason, GiveUp, Note, Order};
 use crate::ids::{Ballot, MemberId, Nonce, TicketName, Token};
 use crate::message::{Body, RequestId};
@@ -108,6 +108,11 @@ impl Tenure {
         matches!(self.progress, Progress::Starting)
     }
 
+    /// When its takeovers are forgiven.
+    pub(super) const fn forgiven_at(&self) -> Boot {
+        self.since.boot.plus(FORGIVEN_AFTER)
+    }
+
     /// Another value of the same tenure is in force.
     pub(super) fn renewed(&mut self, terms: Tenancy, ballot: Ballot, votes: Votes) {
         self.expire = terms.expire;
@@ -147,7 +152,7 @@ impl Member {
         let mut by_deadline: BTreeMap<(u64, u64), Extension> = BTreeMap::new();
         let mut locals = core::mem::take(&mut self.locals);
         for (ticket, local) in &mut locals {
-            if matches!(local.state, State::Leaving(.., super::ticket::Stage::Fencing)) {
+            if matches!(local.state, State::Leaving(.., Stage::Fencing)) {
                 self.drive_soon(now, ticket); // no deadman to extend: its lease is looked at instead
                 continue;
             }
@@ -246,7 +251,7 @@ impl Member {
         if tenure.interrupted {
             return Some(Aim::Renew);
         }
-        let forgiven = tenure.since.boot.plus(FORGIVEN_AFTER);
+        let forgiven = tenure.forgiven_at();
         if terms.takeovers.count > 0 && now.boot >= forgiven {
             return Some(Aim::Renew);
         }
@@ -385,26 +390,41 @@ impl Member {
         }
     }
 
-    /// The stop hook has ended: go on to fence, or to start again.
-    pub(super) fn on_stopped(&mut self, now: Now, ticket: &TicketName, token: Token) {
-        let Some(local) = self.locals.get_mut(ticket) else { return };
-        match &mut local.state {
-            State::Leaving(tenure, why, stage) if tenure.terms.token == token => {
-                *stage = super::ticket::Stage::Fencing;
-                let reason = match why {
-                    GiveUp::Unhealthy => FenceReason::Unhealthy,
-                    _ => FenceReason::Release,
-                };
-                self.order(Order::Fence(ticket.clone(), token, reason), None);
+    /// The stop hook has ended: go on to fence, or to start again. What may not have stopped is never started a second
+    /// time: its fence plan makes certain first.
+    pub(super) fn on_stopped(&mut self, now: Now, ticket: &TicketName, token: Token, well: bool) {
+        let Some(mut local) = self.locals.remove(ticket) else { return };
+        local.state = match core::mem::take(&mut local.state) {
+            State::Leaving(tenure, why, _) if tenure.terms.token == token => {
+                self.fence_leaving(ticket, tenure, why)
             }
-            State::Held(tenure) if tenure.terms.token == token && tenure.progress == Progress::Restarting => {
-                tenure.progress = Progress::Starting;
-                let deadline = tenure.deadline();
-                self.order(Order::Start(ticket.clone(), token), Some(deadline));
+            State::Held(mut tenure)
+                if tenure.terms.token == token && tenure.progress == Progress::Restarting =>
+            {
+                if well {
+                    tenure.progress = Progress::Starting;
+                    let deadline = tenure.deadline();
+                    self.order(Order::Start(ticket.clone(), token), Some(deadline));
+                    State::Held(tenure)
+                } else {
+                    self.end_own_round(ticket);
+                    self.note(Note::Relinquishing(ticket.clone(), token, GiveUp::Unhealthy));
+                    self.fence_leaving(ticket, tenure, GiveUp::Unhealthy)
+                }
             }
-            _ => {}
-        }
+            other => other,
+        };
+        self.locals.insert(ticket.clone(), local);
         self.drive_soon(now, ticket);
+    }
+
+    fn fence_leaving(&mut self, ticket: &TicketName, tenure: Tenure, why: GiveUp) -> State {
+        let reason = match why {
+            GiveUp::Unhealthy => FenceReason::Unhealthy,
+            _ => FenceReason::Release,
+        };
+        self.order(Order::Fence(ticket.clone(), tenure.terms.token, reason), None);
+        State::Leaving(tenure, why, Stage::Fencing)
     }
 
     /// Whether this site's accept of `ticket` at `ballot` makes it the holder's supporter.
