@@ -45,7 +45,9 @@ pub use ids::{
     BadTicketName, Ballot, Epoch, Identity, Incarnation, Life, Lsn, MemberId, Nonce, TicketName, Token,
 };
 pub use invariant::{Broken, never_regresses};
-pub use member::{GuardView, LocalView, Member, PeerView, RoundView, StandingView, Start, TicketView, View};
+pub use member::{
+    GuardView, LeaseView, LocalView, Member, PeerView, RoundView, StandingView, Start, TicketView, View,
+};
 pub use message::{Body, Frame, Header, Misbehaved, Refusal, RequestId, ValidFrame};
 pub use quorum::{majority, readmitters, witnesses};
 pub use register::{Accepted, Outbid, Register, Vote};

@@ -9,6 +9,7 @@ mod confirm;
 mod fencing;
 mod frame;
 mod identity;
+mod inspect;
 mod outcome;
 mod proposer;
 mod pulse;
@@ -49,6 +50,7 @@ use pulse::Pulse;
 use recovery::Recovery;
 use ticket::Local;
 
+pub use inspect::LeaseView;
 pub use view::{GuardView, LocalView, PeerView, RoundView, StandingView, TicketView, View};
 
 /// One member of the formation: a site or an arbitrator.
@@ -83,6 +85,8 @@ pub struct Member {
     /// Registers of which the accepted value is known to be chosen.
     chosen: BTreeMap<Key, Ballot>,
     chosen_digest: Digest,
+    /// Registers whose last change is not durable yet, and the step that made it.
+    unsaved: BTreeMap<Key, u64>,
     locals: BTreeMap<TicketName, Local>,
     pulse: Pulse,
     fence: FenceLink,
@@ -171,6 +175,7 @@ impl Member {
             contention: BTreeMap::new(),
             chosen: BTreeMap::new(),
             chosen_digest: Digest::default(),
+            unsaved: BTreeMap::new(),
             locals: BTreeMap::new(),
             pulse: Pulse::new(now),
             fence: FenceLink::Down,
@@ -306,6 +311,7 @@ impl Member {
     pub(crate) fn committed(&mut self, serial: u64, lsn: Lsn, now: Now) {
         self.lsn = lsn;
         self.life_durable = true;
+        self.unsaved.retain(|_, step| *step > serial);
         self.support.committed(serial);
         self.pulse.committed(now);
     }
@@ -365,8 +371,13 @@ impl Member {
         if to == self.settings.me {
             self.loopback.push_back(body);
         } else {
-            let proposal = matches!(body, Body::Prepare { .. } | Body::Accept { .. });
-            let urgency = if proposal { Urgency::Proposal } else { Urgency::AfterCommit };
+            let early = match &body {
+                Body::Prepare { .. } => true,
+                // The next life could use a ballot again whose promise is not durable, and give it another value.
+                Body::Accept { key, .. } => !self.unsaved.contains_key(key),
+                _ => false,
+            };
+            let urgency = if early { Urgency::Proposal } else { Urgency::AfterCommit };
             self.out.sends.push(Send { to, urgency, address: Address::Whoever, body });
         }
     }
@@ -433,6 +444,7 @@ impl Member {
         if before != register.accepted().map(|a| a.ballot) {
             self.forget_chosen(key);
         }
+        self.unsaved.insert(key.clone(), self.serial);
         self.write(Record::Register(key.clone(), register));
     }
 

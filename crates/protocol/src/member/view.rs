@@ -249,22 +249,4 @@ impl Member {
             leased: leased.collect(),
         })
     }
-
-    /// The tenure that this site believes to hold, and until when: for the checkers of invariants.
-    #[must_use]
-    pub fn holds(&self, ticket: &TicketName) -> Option<(Token, Deadline)> {
-        match &self.locals.get(ticket)?.state {
-            State::Held(tenure) => Some((tenure.terms.token, tenure.acknowledged()?)),
-            State::Leaving(tenure, _, stage) => {
-                Some((tenure.terms.token, self.leaving_until(ticket, tenure, *stage)))
-            }
-            _ => None,
-        }
-    }
-
-    /// The value in force of the tenure that this site renews.
-    #[must_use]
-    pub fn tenancy(&self, ticket: &TicketName) -> Option<&crate::value::Tenancy> {
-        Some(&self.locals.get(ticket)?.state.tenure()?.terms)
-    }
 }
