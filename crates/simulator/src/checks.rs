@@ -1,63 +1,84 @@
-//! The observer: sees true time, every process that runs and every frame, and knows the invariants.
+//! The observer: sees true time, every process that runs, every commit and every frame, and knows the invariants of
+//! docs/protocol.md. It looks at disks and registers itself; of what a member says it believes only what it is about
+//! to act on.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod acks;
+mod backing;
+mod choices;
+mod holds;
+mod progress;
+mod proposals;
+mod standing;
+mod wishes;
 
-use sitegate_protocol::{
-    Ballot, Body, Deadline, Frame, Key, Note, Ownership, Proof, Takeover, TicketName, Token, Value,
-};
+use std::collections::BTreeMap;
 
-use crate::clock::{Time, from_fence};
+use sitegate_fence_client::wire::Name;
+use sitegate_protocol::{Ballot, Body, Frame, Key, Note, TicketName, Token, Turn, Value, majority};
+
+use crate::clock::Time;
 use crate::fenced::name_of;
+use crate::plan::Plan;
 use crate::run::Violation;
 use crate::world::World;
+
+use acks::Renewals;
+use choices::Choices;
+pub(crate) use holds::Hold;
+use proposals::Proposals;
+use standing::Standings;
+pub(crate) use wishes::Wishes;
 
 /// What the observer has seen.
 pub(crate) struct Checks {
     violation: Option<Violation>,
+    tickets: Vec<Ticket>,
     /// The spans in which each site may hold each ticket.
-    holds: BTreeMap<(TicketName, usize), Hold>,
+    pub(crate) holds: BTreeMap<(TicketName, usize), Hold>,
     /// The newest tenure under which something was started.
     newest: BTreeMap<TicketName, (Token, usize)>,
-    /// One value per ballot.
-    values: BTreeMap<(Key, Ballot), Value>,
-    /// The terms of each tenure, from the proposals for it.
-    terms: BTreeMap<(TicketName, Token), (Time, Takeover)>,
-    /// Tenures that were freed, and by which proof.
-    freed: BTreeSet<(TicketName, Token, String)>,
+    proposals: Proposals,
+    choices: Choices,
+    renewals: Renewals,
+    standings: Standings,
+    pub(crate) wishes: Wishes,
     /// What operators have vouched for.
     pub(crate) attested: BTreeMap<TicketName, Token>,
-    /// Tickets whose revoke was confirmed, until the next grant is given.
-    pub(crate) revoked: BTreeMap<TicketName, Time>,
-    /// Tickets that are paused, and sites on standby, for certain: since when, until somebody allows tenures again.
-    pub(crate) paused: BTreeMap<TicketName, Time>,
-    pub(crate) standing_by: BTreeMap<usize, Time>,
+    /// What happens, happens to an old machine whose disk was cloned: another has its name.
+    pub(crate) haunted: bool,
     pub(crate) tenures: u64,
     pub(crate) losses: u64,
     n: usize,
 }
 
-/// A site's right to run a ticket's resources.
-#[derive(Clone, Copy, Debug)]
-struct Hold {
-    token: Token,
-    /// The true time at which its deadline passes.
-    end: Time,
-    receipted: bool,
+/// A ticket, by all of its names.
+#[derive(Clone)]
+struct Ticket {
+    name: TicketName,
+    ownership: Key,
+    fence: Name,
 }
 
 impl Checks {
-    pub(crate) const fn new(n: usize) -> Self {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        let n = plan.members.len();
+        let ticket = |name: &TicketName| Ticket {
+            name: name.clone(),
+            ownership: Key::Ownership(name.clone()),
+            fence: name_of(name),
+        };
         Self {
             violation: None,
+            tickets: plan.tickets.iter().map(ticket).collect(),
             holds: BTreeMap::new(),
             newest: BTreeMap::new(),
-            values: BTreeMap::new(),
-            terms: BTreeMap::new(),
-            freed: BTreeSet::new(),
+            proposals: Proposals::default(),
+            choices: Choices::default(),
+            renewals: Renewals::new(n, plan.tickets.len()),
+            standings: Standings::new(n),
+            wishes: Wishes::default(),
             attested: BTreeMap::new(),
-            revoked: BTreeMap::new(),
-            paused: BTreeMap::new(),
-            standing_by: BTreeMap::new(),
+            haunted: false,
             tenures: 0,
             losses: 0,
             n,
@@ -77,171 +98,44 @@ impl Checks {
     pub(crate) fn take_violation(&mut self) -> Option<Violation> {
         self.violation.take()
     }
+
+    const fn majority(&self) -> usize {
+        majority(self.n)
+    }
 }
 
 impl World {
-    /// I1: after anything that a member did.
-    pub(crate) fn checks_holds(&mut self, i: usize) {
-        if !self.nodes[i].is_site() {
-            return;
-        }
-        for t in 0..self.plan.tickets.len() {
-            let ticket = self.plan.tickets[t].clone();
-            let Some(process) = &self.nodes[i].process else { return };
-            let held = process.member.holds(&ticket);
-            self.check_deadman(i, &ticket);
-            let clocks = self.nodes[i].clocks;
-            match held {
-                Some((token, deadline)) => {
-                    let end = clocks.when_passed(deadline);
-                    let hold = Hold { token, end, receipted: false };
-                    let key = (ticket.clone(), i);
-                    let before = self.checks.holds.get(&key).copied();
-                    if before.is_some_and(|b| b.token == token && b.receipted) {
-                        continue; // fenced, and this daemon has not heard of it yet
-                    }
-                    self.checks.holds.insert(key, hold);
-                    if end > self.time {
-                        self.check_alone(i, &ticket, hold);
-                    }
-                }
-                None => {
-                    // Given up in time: the span ends where the release begins, not at its deadline.
-                    let stopped = self.released(i, &ticket);
-                    if let Some(hold) = self.checks.holds.get_mut(&(ticket, i))
-                        && stopped
-                    {
-                        hold.end = hold.end.min(self.time);
-                    }
-                }
-            }
+    /// A process of the member has started from its disk.
+    pub(crate) fn checks_member_started(&mut self, i: usize) {
+        if self.checks_memory(i) {
+            self.checks.choices.forgotten(i, &self.nodes[i].disk.durable);
         }
     }
 
-    /// I12: the deadman's deadline is never later than a base of this very moment would allow under the E in force.
-    fn check_deadman(&mut self, i: usize, ticket: &TicketName) {
-        let node = &self.nodes[i];
-        let Some(member) = node.process.as_ref().map(|process| &process.member) else { return };
-        let Some(tenancy) = member.tenancy(ticket) else { return };
-        let span = self.plan.settings.timing.drift.at_most(tenancy.expire);
-        let latest = Deadline::after(node.now(self.time), span);
-        let lease = node.fence.leases.get(&name_of(ticket)).filter(|lease| lease.token == tenancy.token.0);
-        if let Some(lease) = lease.map(|lease| from_fence(lease.deadline))
-            && node.fence.deadman.is_some()
-            && !lease.no_later_than(latest)
-        {
-            let what = format!(
-                "the deadman of {ticket} at {:?} waits until {lease:?}, no base allows more than {latest:?}",
-                node.id
-            );
-            self.checks.violate("I12", self.time, what);
-        }
+    /// The process is gone, with all that it had not committed.
+    pub(crate) fn checks_member_killed(&mut self, i: usize) {
+        self.checks.choices.lost(self.nodes[i].generation);
+        self.checks_memory_lost(i);
     }
 
-    fn released(&self, i: usize, ticket: &TicketName) -> bool {
-        let hold = self.checks.holds.get(&(ticket.clone(), i));
-        hold.is_some_and(|hold| hold.receipted)
+    /// A member has handled one event: `turn` is what came of it, nothing of it is durable.
+    pub(crate) fn checks_handled(&mut self, i: usize, turn: &Turn) {
+        self.checks.choices.voted(i, self.nodes[i].generation, turn.records());
+        self.check_quorums(i);
+        self.check_leases(i);
+        self.checks_holds(i);
     }
 
-    fn check_alone(&mut self, i: usize, ticket: &TicketName, hold: Hold) {
-        for j in (0..self.checks.n).filter(|&j| j != i) {
-            let Some(other) = self.checks.holds.get(&(ticket.clone(), j)).copied() else { continue };
-            if other.end > self.time && !other.receipted && !self.is_attested(ticket, other.token) {
-                let what = format!(
-                    "{:?} holds {ticket} under {} until {} and {:?} under {} until {}",
-                    self.nodes[i].id, hold.token, hold.end, self.nodes[j].id, other.token, other.end
-                );
-                self.checks.violate("I1", self.time, what);
-            }
-        }
+    /// All that was handled so far is being committed.
+    pub(crate) fn checks_committing(&mut self, i: usize) {
+        self.checks.choices.committing(self.nodes[i].generation);
+        self.checks.standings.committing(i, self.time);
     }
 
-    fn is_attested(&self, ticket: &TicketName, token: Token) -> bool {
-        self.checks.attested.get(ticket).is_some_and(|attested| token <= *attested)
-    }
-
-    /// I2, I3: something begins to run.
-    pub(crate) fn checks_started(&mut self, i: usize, ticket: &TicketName, token: Token) {
-        let name = name_of(ticket);
-        for j in (0..self.nodes.len()).filter(|&j| j != i) {
-            if let Some(other) = self.nodes[j].fence.running.get(&name).copied()
-                && !self.is_attested(ticket, Token(other))
-            {
-                let (a, b) = (self.nodes[i].id, self.nodes[j].id);
-                let what = format!("{ticket} runs at {a:?} under {token} and still at {b:?} under {other}");
-                self.checks.violate("I2", self.time, what);
-            }
-            self.check_waited(i, j, ticket);
-        }
-        let newest = self.checks.newest.get(ticket).copied();
-        if let Some((last, site)) = newest
-            && (token < last || (token == last && site != i))
-        {
-            let what = format!("{ticket} starts under {token} after {last}");
-            self.checks.violate("I3", self.time, what);
-        }
-        if newest.is_none_or(|(last, _)| token > last) {
-            self.checks.tenures += 1;
-        }
-        self.checks.newest.insert(ticket.clone(), (token, i));
-        if let Some(since) = self.checks.revoked.get(ticket).copied() {
-            let what = format!("{ticket} starts under {token}; its revoke was confirmed at {since}");
-            self.checks.violate("I9", self.time, what);
-        }
-    }
-
-    /// I9: a new tenure while there is to be none.
-    fn check_allowed(&mut self, i: usize, ticket: &TicketName, token: Token) {
-        let paused = self.checks.paused.get(ticket).copied();
-        let standing_by = self.checks.standing_by.get(&i).copied();
-        if let Some(since) = paused.max(standing_by) {
-            let what = format!(
-                "a tenure of {ticket} begins at {:?} under {token}; none was allowed since {since}",
-                self.nodes[i].id
-            );
-            self.checks.violate("I9", self.time, what);
-        }
-    }
-
-    /// I2: the other site has its receipt, or was given all of A to fence.
-    fn check_waited(&mut self, i: usize, j: usize, ticket: &TicketName) {
-        let Some(other) = self.checks.holds.get(&(ticket.clone(), j)).copied() else { return };
-        if other.receipted || self.is_attested(ticket, other.token) {
-            return;
-        }
-        let terms = self.checks.terms.get(&(ticket.clone(), other.token)).copied();
-        let (acquire_after, takeover) = terms.unwrap_or((0, Takeover::Timed));
-        if takeover == Takeover::Confirmed || other.end.saturating_add(acquire_after) > self.time {
-            let what = format!(
-                "{ticket} starts at {:?} at {} while {:?} may run it under {}: held until {}, A {acquire_after}",
-                self.nodes[i].id, self.time, self.nodes[j].id, other.token, other.end
-            );
-            self.checks.violate("I2", self.time, what);
-        }
-    }
-
-    pub(crate) fn checks_receipted(&mut self, i: usize, ticket: &TicketName, token: Token) {
-        if let Some(running) = self.nodes[i].fence.running.get(&name_of(ticket)).copied()
-            && running <= token.0
-        {
-            let what = format!("receipt for {ticket} up to {token} while {running} runs");
-            self.checks.violate("I2", self.time, what);
-        }
-        if let Some(hold) = self.checks.holds.get_mut(&(ticket.clone(), i))
-            && hold.token <= token
-        {
-            hold.receipted = true;
-            hold.end = hold.end.min(self.time);
-        }
-    }
-
-    /// A machine without power runs nothing; its lease stands, since nobody knows.
-    pub(crate) fn checks_powered_off(&mut self, i: usize) {
-        let time = self.time;
-        for ((_, node), hold) in &mut self.checks.holds {
-            if *node == i {
-                hold.end = hold.end.min(time);
-            }
+    pub(crate) fn checks_committed(&mut self, i: usize) {
+        self.check_votes(i);
+        if !self.checks.haunted {
+            self.checks.standings.committed(i, self.nodes[i].disk.lsn);
         }
     }
 
@@ -252,67 +146,27 @@ impl World {
             Note::Acquired(ticket, token) => self.check_allowed(i, ticket, *token),
             _ => {}
         }
+        self.check_recovered(i, note);
     }
 
-    /// I4, I8, I10: a frame is on its way.
-    pub(crate) fn checks_frame(&mut self, i: usize, frame: &Frame) {
+    /// A frame leaves for `to`; whether it arrives does not matter.
+    pub(crate) fn checks_frame(&mut self, i: usize, to: usize, frame: &Frame) {
         for body in &frame.bodies {
-            let Body::Accept { key, ballot, value, .. } = body else { continue };
-            let known = self.checks.values.entry((key.clone(), *ballot)).or_insert_with(|| value.clone());
-            if known != value {
-                let what = format!("{key:?} has two values under {ballot}: {known:?} and {value:?}");
-                self.checks.violate("I4", self.time, what);
-            }
-            if let (Key::Ownership(ticket), Value::Ownership(ownership)) = (key, value) {
-                self.check_proposal(i, ticket, ownership);
-            }
-        }
-    }
-
-    fn check_proposal(&mut self, i: usize, ticket: &TicketName, ownership: &Ownership) {
-        match ownership {
-            Ownership::Held(tenancy) => {
-                if !self.nodes[i].is_site() {
-                    self.checks.violate("I10", self.time, format!("an arbitrator proposes {tenancy:?}"));
+            match body {
+                Body::Accept { key, ballot, value, .. } => {
+                    self.check_proposed(i, key, *ballot, value);
                 }
-                let terms = (tenancy.acquire_after.as_nanos(), tenancy.takeover);
-                // A may change under way; the least that was agreed is what the plan was given.
-                let known = self.checks.terms.entry((ticket.clone(), tenancy.token)).or_insert(terms);
-                *known = (known.0.min(terms.0), terms.1);
+                Body::Chosen { key, ballot, value } => self.check_announced(i, key, *ballot, value),
+                Body::Epoch { ballot, identities } if *ballot > Ballot::ZERO => {
+                    let value = Value::Identities(identities.clone());
+                    self.check_announced(i, &Key::Identities, *ballot, &value);
+                }
+                Body::Settled { ticket, ownership, .. } => self.check_settled(i, ticket, ownership),
+                _ => {}
             }
-            Ownership::Free { last_token, proof, .. } => {
-                self.check_proof(i, ticket, *last_token, *proof);
-            }
-        }
-    }
-
-    /// What was freed once may be committed again by anybody.
-    fn check_proof(&mut self, i: usize, ticket: &TicketName, token: Token, proof: Proof) {
-        if !self.checks.freed.insert((ticket.clone(), token, format!("{proof:?}"))) {
-            return;
-        }
-        let name = name_of(ticket);
-        let takeover = self.checks.terms.get(&(ticket.clone(), token)).map(|(_, takeover)| *takeover);
-        let holder = self.nodes.iter().position(|n| u64::from(n.id.get()) == token.0 & 0xff);
-        let wrong = match proof {
-            Proof::Receipt => {
-                let receipted = |j: usize| {
-                    let record = self.nodes[j].fence.records.get(&name);
-                    record.and_then(|r| r.receipt.as_ref()).is_some_and(|r| r.token >= token.0)
-                };
-                holder.is_some_and(|j| !receipted(j))
-            }
-            Proof::Waited => takeover == Some(Takeover::Confirmed) || holder == Some(i),
-            Proof::Attested => !self.is_attested(ticket, token),
-            Proof::Never => self
-                .checks
-                .newest
-                .get(ticket)
-                .is_some_and(|(newest, _)| token != Token(0) && *newest == token),
-        };
-        if wrong {
-            let what = format!("{:?} frees {ticket} of {token} with {proof:?}", self.nodes[i].id);
-            self.checks.violate("I8", self.time, what);
+            self.check_backed(i, to, &frame.header, body);
+            self.check_replier(i, &frame.header, body);
+            self.record_renewal(i, to, &frame.header, body);
         }
     }
 }

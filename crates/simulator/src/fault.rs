@@ -1,9 +1,10 @@
 //! What goes wrong, and how long.
 
-use sitegate_protocol::{Durable, Event, Identity};
+use sitegate_protocol::{Durable, Event, Identity, Token};
 
 use crate::clock::{MS, SECOND, Time};
-use crate::node::Disk;
+use crate::fenced::ticket_of;
+use crate::node::{Disk, Slow};
 use crate::world::{Happening, World};
 
 /// One thing that goes wrong.
@@ -11,27 +12,127 @@ use crate::world::{Happening, World};
 pub(crate) enum Fault {
     /// Draws the next fault and strikes.
     Next,
+    /// `kill -9` of a member.
+    Kill,
+    /// A member's process is stopped (`SIGSTOP`), and goes on later.
+    Freeze,
+    /// A machine is suspended.
+    Suspend,
+    /// A clock of a machine changes its rate.
+    Drift,
+    /// A machine without power.
+    Power,
+    /// All machines without power.
+    Blackout,
+    /// One member hears nobody, or nobody hears it.
+    CutOff,
+    /// Some directions of some links.
+    Cuts,
+    /// `kill -9` of a fence daemon.
+    KillFenced,
+    /// The line between the two daemons of a site is slow.
+    SlowLine,
+    /// The disk of a machine is slow: longer than heartbeats, than repetitions, than a lease.
+    SlowDisk,
+    /// Start hooks, stop hooks and checks of a site fail.
+    Ill,
+    /// A health check has failed too often.
+    Unhealthy,
+    /// All levels of a site's fence plans fail.
+    Stuck,
+    /// An administrator edits the configuration of one member and has it read.
+    Reload,
+    /// Whoever gave a command goes away.
+    Abandon,
+    /// A member's shell suspects that its machine was put back in time.
+    Suspect,
+    /// Somebody takes a backup of a disk.
+    Image,
+    /// A disk is put back in time, or lost.
+    Disk,
+    /// A machine is cloned.
+    Clone,
 }
+
+/// How often each strikes.
+const WEIGHTS: [(u64, Fault); 20] = [
+    (18, Fault::Kill),
+    (12, Fault::Freeze),
+    (5, Fault::Suspend),
+    (5, Fault::Drift),
+    (9, Fault::Power),
+    (5, Fault::Blackout),
+    (14, Fault::CutOff),
+    (14, Fault::Cuts),
+    (8, Fault::KillFenced),
+    (2, Fault::SlowLine),
+    (4, Fault::SlowDisk),
+    (3, Fault::Ill),
+    (4, Fault::Unhealthy),
+    (3, Fault::Stuck),
+    (4, Fault::Reload),
+    (2, Fault::Abandon),
+    (4, Fault::Suspect),
+    (3, Fault::Image),
+    (4, Fault::Disk),
+    (2, Fault::Clone),
+];
 
 impl World {
     pub(crate) fn strike(&mut self, fault: Fault) {
-        let Fault::Next = fault;
         if self.calm {
             return;
         }
-        self.schedule_fault();
+        let fault = match fault {
+            Fault::Next => {
+                self.schedule_fault();
+                self.draw_fault()
+            }
+            other => other,
+        };
         let i = self.rng.index(self.nodes.len());
-        match self.rng.range(0, 100) {
-            0..20 => self.kill_for_a_while(i),
-            20..35 => self.freeze(i),
-            35..45 => self.power_cycle(i),
-            45..60 => self.cut_off(i),
-            60..75 => self.cut_some(),
-            75..85 => self.kill_fenced(i),
-            85..90 => self.kill_all(),
-            90..93 => self.reload(i),
-            93..96 => self.keep_image(i),
-            _ => self.lose_disk(i),
+        let asleep = self.nodes[i].is_asleep(self.time);
+        match fault {
+            Fault::Power => self.power_cycle(i),
+            Fault::Blackout => self.kill_all(),
+            Fault::CutOff => self.cut_off(i),
+            Fault::Cuts => self.cut_some(),
+            Fault::Abandon => self.abandon_command(),
+            Fault::Image => self.keep_image(i),
+            Fault::Disk => self.lose_disk(i),
+            _ if asleep => {} // nobody can do anything to its processes
+            _ => self.strike_processes(i, fault),
+        }
+    }
+
+    fn draw_fault(&mut self) -> Fault {
+        let all = WEIGHTS.iter().map(|(weight, _)| weight).sum();
+        let mut drawn = self.rng.range(0, all);
+        let hit = WEIGHTS.iter().find(|(weight, _)| {
+            let hit = drawn < *weight;
+            drawn = drawn.saturating_sub(*weight);
+            hit
+        });
+        hit.map_or(Fault::Kill, |(_, fault)| *fault)
+    }
+
+    fn strike_processes(&mut self, i: usize, fault: Fault) {
+        let span = self.a_while();
+        match fault {
+            Fault::Kill => self.kill_for_a_while(i, span),
+            Fault::Freeze => self.freeze(i, span),
+            Fault::Suspend => self.suspend(i, span),
+            Fault::Drift => self.change_rate(i),
+            Fault::KillFenced => self.kill_fenced(i),
+            Fault::SlowLine => self.slow_line(i, span),
+            Fault::SlowDisk => self.slow_disk(i, span),
+            Fault::Ill => self.nodes[i].ill_until = self.time + span,
+            Fault::Unhealthy => self.find_ill(i),
+            Fault::Stuck => self.nodes[i].fence.stuck_until = self.time + span,
+            Fault::Reload => self.reload(i),
+            Fault::Suspect => self.suspect(i),
+            Fault::Clone => self.clone_machine(i, span),
+            _ => {}
         }
     }
 
@@ -49,14 +150,13 @@ impl World {
         }
     }
 
-    fn kill_for_a_while(&mut self, i: usize) {
+    fn kill_for_a_while(&mut self, i: usize, span: Time) {
         self.kill_member(i);
-        let at = self.time + self.a_while();
-        self.schedule(at, Happening::StartMember { node: i });
+        self.schedule(self.time + span, Happening::StartMember { node: i });
     }
 
-    fn freeze(&mut self, i: usize) {
-        let until = self.time + self.a_while();
+    pub(crate) fn freeze(&mut self, i: usize, span: Time) {
+        let until = self.time + span;
         let generation = self.nodes[i].generation;
         let Some(process) = &mut self.nodes[i].process else { return };
         process.frozen_until = until;
@@ -66,11 +166,11 @@ impl World {
     }
 
     /// While one disk is lost, nobody else's memory may be: no protocol survives a majority that forgets.
-    fn may_lose_power(&self, i: usize) -> bool {
+    pub(crate) fn may_lose_power(&self, i: usize) -> bool {
         self.nodes.iter().enumerate().all(|(j, node)| j == i || !node.disk.suspect)
     }
 
-    fn power_cycle(&mut self, i: usize) {
+    pub(crate) fn power_cycle(&mut self, i: usize) {
         if !self.may_lose_power(i) {
             return;
         }
@@ -126,6 +226,53 @@ impl World {
         let settings = self.plan.settings_of(self.nodes[i].id, edition);
         self.nodes[i].settings = settings.clone();
         self.deliver(i, Event::Reload(settings));
+    }
+
+    fn slow_disk(&mut self, i: usize, span: Time) {
+        let timing = self.plan.settings.timing;
+        let expire = self.plan.settings.tickets.values().map(|t| t.expire).min().unwrap_or_default();
+        let usual = [timing.heartbeat, timing.retry(), expire.divided(4), expire.divided(2), expire];
+        let most = self.rng.pick(&usual).as_nanos() * 3 / 2;
+        let takes = self.rng.range(most / 2, most);
+        self.trace(i, || format!("commits take {takes} ns for {span} ns"));
+        self.nodes[i].slow_disk = Slow { until: self.time + span, takes };
+    }
+
+    fn slow_line(&mut self, i: usize, span: Time) {
+        let takes = self.rng.range(100 * MS, 3 * SECOND);
+        self.trace(i, || format!("the line to the fence daemon takes {takes} ns for {span} ns"));
+        self.nodes[i].fence.slow_line = Slow { until: self.time + span, takes };
+    }
+
+    /// The health check of something that runs has failed too often.
+    fn find_ill(&mut self, i: usize) {
+        let running: Vec<_> = self.nodes[i].fence.running.clone().into_iter().collect();
+        if running.is_empty() || !self.runs(i) {
+            return;
+        }
+        let (name, token) = self.rng.pick(&running);
+        let event = Event::Unhealthy(ticket_of(name), Token(*token));
+        let generation = self.nodes[i].generation;
+        let at = self.time + self.rng.range(0, 50 * MS); // on its way it may be overtaken
+        self.schedule(at, Happening::Member { node: i, generation, event });
+    }
+
+    /// Whoever gave a command goes away. For the observer it stays open: what it wrote may come true at any time.
+    fn abandon_command(&mut self) {
+        let open: Vec<_> = self.workload.open.iter().map(|(id, (_, via, _))| (*id, *via)).collect();
+        if !open.is_empty() {
+            let (id, via) = *self.rng.pick(&open);
+            self.trace(via, || format!("nobody waits for {id:?} any more"));
+            self.deliver(via, Event::Abandon(id));
+        }
+    }
+
+    /// Two other clocks have leapt. A new process begins anew, and looks for witnesses; as it never trusts its disk, only
+    /// where everybody comes back in the end.
+    fn suspect(&mut self, i: usize) {
+        if self.plan.faults.disks && self.may_lose_power(i) && self.runs(i) {
+            self.deliver(i, Event::Suspect);
+        }
     }
 
     /// Somebody takes a backup.

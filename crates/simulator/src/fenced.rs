@@ -1,13 +1,15 @@
 //! A fence daemon around the real deadman: its disk, its runtime directory, and what runs under it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
-use sitegate_fence::deadman::{Deadman, Leases, Order, Record, RunId, Save, Saved, Schedule};
-use sitegate_fence_client::wire::{Name, Notice, Proof, Reason};
+use sitegate_fence::deadman::{Deadman, Leases, Record, RunId, Save, Saved, Schedule, State};
+use sitegate_fence_client::wire::{Name, Notice, Reason};
 use sitegate_protocol::{self as protocol, FenceEvent, FenceReport, TicketName, Token};
 
 use crate::clock::{Time, from_fence, to_fence};
+use crate::node::Slow;
 use crate::plan::FencePlan;
+use crate::programs::{LevelEnd, proof};
 use crate::world::{Happening, World};
 
 /// A record of the fence daemon on its way to the disk.
@@ -22,12 +24,21 @@ pub(crate) struct FenceHost {
     /// When the last message of each direction arrives: none overtakes another.
     to_fenced: Time,
     from_fenced: Time,
+    /// The line to the member's process is slow, for a while.
+    pub(crate) slow_line: Slow,
     /// Durable.
     pub(crate) records: BTreeMap<Name, Record>,
+    /// On their way to the disk, in their order.
+    unwritten: VecDeque<Vec<(Name, Record)>>,
+    written_at: Time,
     /// In /run, of this boot.
     pub(crate) leases: Leases,
     /// What runs in truth, under which token.
     pub(crate) running: BTreeMap<Name, u64>,
+    /// What ran when the machine was suspended.
+    pub(crate) dormant: BTreeMap<Name, u64>,
+    /// Plans fail, for a while, until somebody looks after what they should end.
+    pub(crate) stuck_until: Time,
     /// Start hooks that have not come to their exec yet: they outlive the fence daemon.
     pub(crate) starting: Vec<(RunId, Name, u64)>,
 }
@@ -42,6 +53,15 @@ pub(crate) enum Fencing {
     Start(RunId, Name, u64),
     Stop(RunId, Name),
     Ordered(protocol::Order, u64),
+}
+
+impl FenceHost {
+    /// The oldest write of the daemon that runs is done.
+    pub(crate) fn written(&mut self, generation: u64) {
+        if self.generation == generation {
+            self.records.extend(self.unwritten.pop_front().unwrap_or_default());
+        }
+    }
 }
 
 pub(crate) fn name_of(ticket: &TicketName) -> Name {
@@ -85,16 +105,33 @@ impl World {
 
     fn tell_member(&mut self, i: usize, event: FenceEvent) {
         let generation = self.nodes[i].generation;
-        let takes = self.ipc();
+        let takes = self.ipc(i);
         let at = (self.time + takes).max(self.nodes[i].fence.from_fenced);
         self.nodes[i].fence.from_fenced = at;
         self.schedule(at, Happening::Member { node: i, generation, event: protocol::Event::Fence(event) });
     }
 
-    pub(crate) fn kill_fenced(&mut self, i: usize) {
+    /// Its process is gone. Of what it was writing the kernel has any first part.
+    pub(crate) fn end_fenced(&mut self, i: usize) -> bool {
         let fence = &mut self.nodes[i].fence;
-        if fence.deadman.take().is_some() {
-            fence.generation += 1;
+        fence.generation += 1;
+        for records in std::mem::take(&mut fence.unwritten) {
+            if self.calm || self.rng.percent(50) {
+                break;
+            }
+            fence.records.extend(records);
+        }
+        fence.deadman.take().is_some()
+    }
+
+    /// Whether a plan runs at `i`.
+    pub(crate) fn fences(&self, i: usize) -> bool {
+        let deadman = self.nodes[i].fence.deadman.as_ref();
+        deadman.is_some_and(|d| d.views().any(|(_, view)| matches!(view.state, State::Fencing { .. })))
+    }
+
+    pub(crate) fn kill_fenced(&mut self, i: usize) {
+        if self.end_fenced(i) {
             self.trace(i, || "fence daemon killed".into());
             self.tell_member(i, FenceEvent::Down);
             let at = self.time + self.plan.fence.restart;
@@ -106,14 +143,17 @@ impl World {
         let generation = self.nodes[i].fence.generation;
         let happening =
             Happening::Fenced { node: i, generation, fencing: Fencing::Ordered(order, incarnation) };
-        let takes = self.ipc();
+        let takes = self.ipc(i);
         let at = (self.time + takes).max(self.nodes[i].fence.to_fenced);
         self.nodes[i].fence.to_fenced = at;
         self.schedule(at, happening);
     }
 
     /// How long a message between the two daemons of a site takes.
-    fn ipc(&mut self) -> Time {
+    fn ipc(&mut self, i: usize) -> Time {
+        if let Some(takes) = self.nodes[i].fence.slow_line.at(self.time) {
+            return takes;
+        }
         let most = self.plan.fence.ipc_max;
         if self.calm { most.min(30_000) } else { self.rng.range(10_000, most) }
     }
@@ -127,7 +167,18 @@ impl World {
             return;
         }
         let now = self.nodes[i].clocks.instant(self.time);
-        let kill = self.rng_percent(95);
+        let usual = self.rng_percent(95);
+        let ends = match &fencing {
+            Fencing::Level(_, name, level) => self.level_end(i, name, *level, usual),
+            // What the hooks have handed to others (a service manager) only a level ends.
+            Fencing::Killed(..) if !self.calm && self.rng.percent(50) => LevelEnd::Failed,
+            Fencing::Stop(..) if self.hook_fails(i, 5) => LevelEnd::Failed,
+            _ => LevelEnd::Well,
+        };
+        if let LevelEnd::Restarted = ends {
+            return self.power_cycle(i);
+        }
+        let well = matches!(ends, LevelEnd::Well);
         let fence = &mut self.nodes[i].fence;
         let Some(deadman) = fence.deadman.as_mut() else { return };
         match fencing {
@@ -141,47 +192,28 @@ impl World {
             Fencing::Saved(saved) => saved.into_iter().for_each(|saved| deadman.saved(now, saved)),
             Fencing::Killed(run, name) => {
                 fence.starting.retain(|(_, n, _)| *n != name);
-                fence.running.remove(&name);
+                if well {
+                    fence.running.remove(&name);
+                }
                 deadman.kill_done(now, &name, run, Ok(proof("killed")));
             }
-            Fencing::Level(run, name, level) => {
-                let last = level + 1 == self.plan.fence.levels.len();
-                let result = if last || kill { Ok(proof("level")) } else { Err("failed".into()) };
-                if result.is_ok() {
+            Fencing::Level(run, name, _) => {
+                let result = if well { Ok(proof("level")) } else { Err("failed".into()) };
+                if well {
                     fence.running.remove(&name);
                 }
                 deadman.level_done(now, &name, run, result);
             }
             Fencing::Stop(run, name) => {
-                fence.running.remove(&name);
-                deadman.stop_done(now, &name, run, None);
+                if well {
+                    fence.running.remove(&name);
+                }
+                deadman.stop_done(now, &name, run, (!well).then(|| "failed".into()));
             }
             Fencing::Ordered(order, incarnation) => self.on_order(i, order, incarnation),
             Fencing::Start(..) => {}
         }
         self.carry_out_fencing(i);
-    }
-
-    /// A start hook comes to its exec: only if its lease is still published and lies ahead.
-    fn exec_start(&mut self, i: usize, generation: u64, run: RunId, name: &Name, token: u64) {
-        let node = &mut self.nodes[i];
-        let now = node.clocks.instant(self.time);
-        let waiting = node.fence.starting.iter().position(|(r, n, t)| (r, n, t) == (&run, name, &token));
-        let Some(position) = waiting else { return };
-        node.fence.starting.remove(position);
-        let lease = node.fence.leases.get(name).filter(|l| l.token == token && !l.deadline.passed(now));
-        let allowed = lease.is_some();
-        if allowed {
-            node.fence.running.insert(name.clone(), token);
-            self.trace(i, || format!("{name} runs under {token}"));
-            self.checks_started(i, &ticket_of(name), Token(token));
-        }
-        let fence = &mut self.nodes[i].fence;
-        if let Some(deadman) = fence.deadman.as_mut().filter(|_| fence.generation == generation) {
-            let failed = (!allowed).then(|| "lease withdrawn".to_owned());
-            deadman.start_done(now, name, run, failed);
-            self.carry_out_fencing(i);
-        }
     }
 
     fn on_order(&mut self, i: usize, order: protocol::Order, incarnation: u64) {
@@ -226,7 +258,7 @@ impl World {
     }
 
     /// Does what the deadman asks for, in its order: leases, saves, orders, notices.
-    fn carry_out_fencing(&mut self, i: usize) {
+    pub(crate) fn carry_out_fencing(&mut self, i: usize) {
         let fence = &mut self.nodes[i].fence;
         let Some(deadman) = fence.deadman.as_mut() else { return };
         let leases = &mut fence.leases;
@@ -259,49 +291,16 @@ impl World {
         let Ok(saved) = Save::write_all::<()>(saves, |_| Ok(())) else { return };
         let generation = fence.generation;
         // Written in order, one by one: the disk has them when the daemon is told.
-        let at = self.time + SAVE;
-        self.schedule(at, Happening::FenceDisk { node: i, generation, records });
+        let takes = self.nodes[i].slow_disk.at(self.time).unwrap_or(SAVE);
+        let fence = &mut self.nodes[i].fence;
+        let at = (self.time + takes).max(fence.written_at);
+        fence.written_at = at;
+        fence.unwritten.push_back(records);
+        self.schedule(at, Happening::FenceDisk { node: i, generation });
         self.schedule(at, Happening::Fenced { node: i, generation, fencing: Fencing::Saved(saved) });
     }
 
-    fn begin_order(&mut self, i: usize, order: Order) {
-        let generation = self.nodes[i].fence.generation;
-        let (takes, fencing) = match order {
-            Order::Kill { run, resource, within_ns } => {
-                (self.fence_time(i, within_ns), Fencing::Killed(run, resource))
-            }
-            Order::Level { run, resource, level, .. } => {
-                let within = self.plan.fence.levels[level];
-                (self.fence_time(i, within), Fencing::Level(run, resource, level))
-            }
-            Order::Start { run, resource, token, .. } => {
-                let hangs = self.rng_percent(5);
-                let takes = self.rng_range(1_000_000, if hangs { 10_000_000_000 } else { 50_000_000 });
-                self.nodes[i].fence.starting.push((run, resource.clone(), token));
-                (takes, Fencing::Start(run, resource, token))
-            }
-            Order::Stop { run, resource, .. } => {
-                (self.rng_range(1_000_000, self.plan.faults.stop_max), Fencing::Stop(run, resource))
-            }
-            Order::Cancel { run } => {
-                self.nodes[i].fence.starting.retain(|(r, ..)| *r != run);
-                return;
-            }
-        };
-        self.schedule(self.time + takes, Happening::Fenced { node: i, generation, fencing });
-    }
-
-    /// How long a step of the plan takes, in true time: at worst all that its limit allows on the machine's clock.
-    fn fence_time(&mut self, i: usize, within: Time) -> Time {
-        let worst = self.rng_percent(self.plan.fence.worst_percent);
-        let local = if worst { within.saturating_sub(1_000) } else { self.rng_range(1_000, within) };
-        let clocks = self.nodes[i].clocks;
-        let now = clocks.instant(self.time);
-        let due = clocks.boot.when(now.boot_ns + local).min(clocks.raw.when(now.raw_ns + local));
-        due.saturating_sub(self.time)
-    }
-
-    fn set_fence_timer(&mut self, i: usize) {
+    pub(crate) fn set_fence_timer(&mut self, i: usize) {
         let node = &mut self.nodes[i];
         let Some(deadman) = &node.fence.deadman else { return };
         let due = deadman.next_timeout().map(|due| node.clocks.when_passed(from_fence(due)).max(self.time));
@@ -314,10 +313,6 @@ impl World {
             self.schedule(at, Happening::Fenced { node: i, generation, fencing: Fencing::Wake(at) });
         }
     }
-}
-
-fn proof(what: &str) -> Proof {
-    Proof { what: what.into(), unix_ms: 0 }
 }
 
 fn event_of(notice: Notice) -> Option<FenceEvent> {
@@ -346,7 +341,7 @@ fn report(name: &Name, view: &sitegate_fence::deadman::View<'_>) -> FenceReport 
     let (armed, fencing) = match &view.state {
         State::Unarmed | State::Arming { .. } => (None, None),
         State::Armed { token, deadline, .. } => (Some((Token(*token), from_fence(*deadline))), None),
-        State::Fencing(fence) => (None, Some(Token(fence.token))),
+        State::Fencing { token, .. } => (None, Some(Token(*token))),
     };
     FenceReport { ticket, armed, fencing, receipt: view.receipt.as_ref().map(|r| Token(r.token)) }
 }

@@ -11,9 +11,15 @@ mod clock;
 pub mod cost;
 mod fault;
 mod fenced;
+mod ghost;
+mod machine;
 mod network;
 mod node;
 mod plan;
+mod process;
+mod programs;
+#[cfg(test)]
+mod regressions;
 mod rng;
 mod run;
 pub mod script;

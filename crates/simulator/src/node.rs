@@ -28,6 +28,26 @@ pub(crate) struct Node {
     /// Counts processes: what was meant for an older one is lost with it.
     pub(crate) generation: u64,
     pub(crate) fence: FenceHost,
+    /// Nothing runs on it before that: it is suspended.
+    pub(crate) asleep_until: Time,
+    /// Its disk is slow, for a while.
+    pub(crate) slow_disk: Slow,
+    /// Its resources fare badly, for a while: hooks and checks fail.
+    pub(crate) ill_until: Time,
+}
+
+/// Something takes unusually long, for a while.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Slow {
+    pub(crate) until: Time,
+    pub(crate) takes: Time,
+}
+
+impl Slow {
+    /// How long it takes at `time`, if that is not as usual.
+    pub(crate) fn at(self, time: Time) -> Option<Time> {
+        (time < self.until).then_some(self.takes)
+    }
 }
 
 /// The store of one member.
@@ -97,6 +117,10 @@ impl Store for Disk {
 impl Node {
     pub(crate) fn now(&self, time: Time) -> Now {
         self.clocks.now(time)
+    }
+
+    pub(crate) const fn is_asleep(&self, time: Time) -> bool {
+        self.asleep_until > time
     }
 
     pub(crate) const fn is_site(&self) -> bool {

@@ -157,19 +157,20 @@ impl Plan {
     }
 }
 
-/// Clocks are drawn from the edges of ±ρ more often than from between: that is where leases break.
+/// Rates are drawn from the edges of ±ρ more often than from between: that is where leases break.
+pub(crate) fn draw_rate(rng: &mut Rng, drift_ppm: i64) -> i64 {
+    match rng.range(0, 4) {
+        0 => drift_ppm,
+        1 => -drift_ppm,
+        2 => 0,
+        _ => i64::try_from(rng.range(0, u64::try_from(2 * drift_ppm).unwrap_or(0))).unwrap_or(0) - drift_ppm,
+    }
+}
+
 fn draw_member(rng: &mut Rng, index: usize, sites: usize, drift_ppm: i64) -> MemberPlan {
     let mut clock = || {
-        let ppm = match rng.range(0, 4) {
-            0 => drift_ppm,
-            1 => -drift_ppm,
-            2 => 0,
-            _ => {
-                i64::try_from(rng.range(0, u64::try_from(2 * drift_ppm).unwrap_or(0))).unwrap_or(0)
-                    - drift_ppm
-            }
-        };
-        Clock { offset: rng.range(1, 1000 * SECOND), ppm }
+        let ppm = draw_rate(rng, drift_ppm);
+        Clock::new(rng.range(1, 1000 * SECOND), ppm)
     };
     let clocks = Clocks { boot: clock(), raw: clock() };
     let role = if index < sites { Role::Site } else { Role::Arbitrator };

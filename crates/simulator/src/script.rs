@@ -52,7 +52,7 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::of(plan(vec![db()], 5 * MS, MS))
     }
 
@@ -65,7 +65,8 @@ impl Stage {
     pub(crate) fn run(&mut self, span: Time) {
         let until = self.world.time + span;
         self.world.run_until(until);
-        assert!(!self.world.checks.is_violated(), "a scene breaks no invariant");
+        let violation = self.world.checks.take_violation();
+        assert!(violation.is_none(), "a scene breaks no invariant: {violation:?}");
     }
 
     /// When the guard of `ticket` at `node` ends unless it is renewed, in true time.
@@ -96,12 +97,12 @@ impl Stage {
         }
     }
 
-    fn command(&mut self, via: usize, command: Command) {
+    pub(crate) fn command(&mut self, via: usize, command: Command) {
         self.say(&format!("# {command:?} at {}", crate::story::name(self.world.nodes[via].id)));
         self.world.command(via, command);
     }
 
-    fn grant(&mut self) {
+    pub(crate) fn grant(&mut self) {
         self.command(PARIS, Command::Grant(db(), member(1)));
         self.run(SECOND);
     }
@@ -194,7 +195,7 @@ impl Stage {
     }
 }
 
-fn db() -> TicketName {
+pub(crate) fn db() -> TicketName {
     TicketName::new("db").unwrap_or_else(|_| unreachable!("a ticket name"))
 }
 
@@ -204,7 +205,7 @@ pub(crate) fn member(id: u8) -> MemberId {
 
 /// Two sites and an arbitrator with true clocks; messages and commits always take the same time.
 pub(crate) fn plan(tickets: Vec<TicketName>, one_way: Time, commit: Time) -> Plan {
-    let true_clock = Clock { offset: SECOND, ppm: 0 };
+    let true_clock = Clock::new(SECOND, 0);
     let clocks = Clocks { boot: true_clock, raw: true_clock };
     let roles = [Role::Site, Role::Site, Role::Arbitrator];
     let members: Vec<MemberPlan> =

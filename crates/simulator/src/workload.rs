@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use sitegate_protocol::{
-    Caller, Command, CommandId, Done, Event, Key, Ownership, Register, Reply, Role, StandbyMode, TicketName,
-    Value,
+    Caller, Command, CommandId, Done, Event, Key, Ownership, Register, Reply, Role, StandbyMode, Value,
 };
 
 use crate::clock::Time;
@@ -18,11 +17,6 @@ pub(crate) struct Workload {
     pub(crate) open: BTreeMap<CommandId, (Command, usize, Time)>,
     pub(crate) done: u64,
     pub(crate) refused: u64,
-    /// When each ticket was last resumed, and each site taken online.
-    resumed: BTreeMap<TicketName, Time>,
-    online: BTreeMap<usize, Time>,
-    /// When each ticket was last granted or moved, or anything else that allows a tenure.
-    allowed: BTreeMap<TicketName, Time>,
 }
 
 impl World {
@@ -69,7 +63,7 @@ impl World {
         }
         self.workload.next += 1;
         let id = CommandId(self.workload.next);
-        self.allow(&command);
+        self.checks.wishes.given(&command, self.time);
         self.workload.open.insert(id, (command.clone(), via, self.time));
         self.trace(via, || format!("command {id:?} {command:?}"));
         let request = self.rng.next();
@@ -99,65 +93,19 @@ impl World {
         true
     }
 
-    /// From now on a tenure may begin again.
-    fn allow(&mut self, command: &Command) {
-        let tickets = match command {
-            Command::Grant(t, _) | Command::Move(t, _) | Command::Resume(t) => vec![t.clone()],
-            Command::Standby(_, StandbyMode::Online) => self.plan.tickets.clone(),
-            _ => Vec::new(),
-        };
-        match command {
-            Command::Resume(ticket) => drop(self.checks.paused.remove(ticket)),
-            Command::Standby(site, StandbyMode::Online) => {
-                let i = self.nodes.iter().position(|n| n.id == *site);
-                if let Some(i) = i {
-                    self.checks.standing_by.remove(&i);
-                    self.workload.online.insert(i, self.time);
-                }
-            }
-            _ => {}
-        }
-        if let Command::Resume(ticket) = command {
-            self.workload.resumed.insert(ticket.clone(), self.time);
-        }
-        if matches!(command, Command::Grant(..)) {
-            for ticket in tickets {
-                self.checks.revoked.remove(&ticket);
-                self.workload.allowed.insert(ticket, self.time);
-            }
-        }
-    }
-
     pub(crate) fn replied(&mut self, _i: usize, id: CommandId, reply: &Reply) {
         if matches!(reply, Reply::Recorded) {
             return;
         }
         let Some((command, _, given)) = self.workload.open.remove(&id) else { return };
-        // Whatever was asked may have come true at any time until it was answered.
-        match &command {
-            Command::Grant(t, _) => drop(self.workload.allowed.insert(t.clone(), self.time)),
-            Command::Resume(t) => drop(self.workload.resumed.insert(t.clone(), self.time)),
-            Command::Standby(site, StandbyMode::Online) => {
-                if let Some(i) = self.nodes.iter().position(|n| n.id == *site) {
-                    self.workload.online.insert(i, self.time);
-                }
-            }
-            _ => {}
-        }
+        self.checks.wishes.may_have_come_true(&command, self.time);
         match reply {
             Reply::Done(done) => {
                 self.workload.done += 1;
-                self.confirmed(&command, given);
-                if let (Command::Revoke(ticket), Done::Free(_)) = (&command, done) {
-                    let granted = self.workload.allowed.get(ticket).is_some_and(|at| *at >= given);
-                    let pending = self
-                        .workload
-                        .open
-                        .values()
-                        .any(|(c, _, _)| matches!(c, Command::Grant(t, _) if t == ticket));
-                    if !granted && !pending {
-                        self.checks.revoked.insert(ticket.clone(), self.time);
-                    }
+                // A revoke that finds the ticket held by then was overtaken by somebody else's wish.
+                if !matches!(command, Command::Revoke(_)) || matches!(done, Done::Free(_)) {
+                    let open = self.workload.open.values().map(|(command, ..)| command);
+                    self.checks.wishes.confirmed(&command, given, self.time, open);
                 }
             }
             Reply::Refused(_) => self.workload.refused += 1,
@@ -165,35 +113,10 @@ impl World {
         }
     }
 
-    /// A pause or a standby that was confirmed, and that nobody has taken back or is about to.
-    fn confirmed(&mut self, command: &Command, given: Time) {
-        match command {
-            Command::Pause(ticket) => {
-                let resumed = self.workload.resumed.get(ticket).is_some_and(|at| *at >= given);
-                let open =
-                    self.workload.open.values().any(|(c, ..)| matches!(c, Command::Resume(t) if t == ticket));
-                if !resumed && !open {
-                    self.checks.paused.insert(ticket.clone(), self.time);
-                }
-            }
-            Command::Standby(site, StandbyMode::Vacate | StandbyMode::Keep) => {
-                let Some(i) = self.nodes.iter().position(|n| n.id == *site) else { return };
-                let online = self.workload.online.get(&i).is_some_and(|at| *at >= given);
-                let open = self
-                    .workload
-                    .open
-                    .values()
-                    .any(|(c, ..)| matches!(c, Command::Standby(s, StandbyMode::Online) if s == site));
-                if !online && !open {
-                    self.checks.standing_by.insert(i, self.time);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// What a process was asked dies with it.
+    /// Nobody at `via` waits for an answer any more; what was asked there may have come true all the same.
     pub(crate) fn forget_commands(&mut self, via: usize) {
-        self.workload.open.retain(|_, (_, at, _)| *at != via);
+        for (_, (command, ..)) in self.workload.open.extract_if(.., |_, (_, at, _)| *at == via) {
+            self.checks.wishes.may_have_come_true(&command, self.time);
+        }
     }
 }

@@ -1,0 +1,289 @@
+//! I7: every ack that is counted stood for a ticket supported at the ballot in force; and every base is the time of a
+//! sending, never later. Takes nothing from the digests and mirrors that members judge acks by: it looks at the
+//! registers of whoever answers, at the moment at which the answer leaves.
+
+use std::collections::VecDeque;
+
+use sitegate_protocol::{
+    Ballot, Body, Deadline, Header, Key, LeaseView, Nonce, Now, Ownership, Register, Span, Token,
+};
+
+use super::Checks;
+use crate::node::Node;
+use crate::world::World;
+
+/// Sendings of one process that are remembered: more than a member itself answers for.
+const SENDINGS_MAX: usize = 128;
+/// Ballots of one ticket at one acceptor: the one in force, the next, and those that came to nothing.
+const ANSWERS_MAX: usize = 6;
+
+/// What every site said and was answered, as the observer saw it.
+pub(super) struct Renewals {
+    sites: Vec<Site>,
+}
+
+/// One site's running process, and what its leases were last found to be justified by.
+struct Site {
+    nonce: Option<Nonce>,
+    heartbeats: VecDeque<(u64, Now)>,
+    attempts: VecDeque<Attempt>,
+    /// By acceptor and ticket.
+    answers: Vec<Vec<VecDeque<Answer>>>,
+    /// What it told acceptors to forgo.
+    forgone: VecDeque<(usize, Ballot)>,
+    /// By ticket; of this process or an earlier one.
+    leases: Vec<Option<Justified>>,
+}
+
+/// One sending of a proposal.
+struct Attempt {
+    ticket: usize,
+    ballot: Ballot,
+    number: u32,
+    at: Now,
+}
+
+/// The newest sending that a process of an acceptor has answered while it supported the ticket at this ballot.
+#[derive(Clone, Copy)]
+struct Answer {
+    nonce: Nonce,
+    ballot: Ballot,
+    base: Now,
+}
+
+/// A lease of which every deadline so far was found to be justified.
+#[derive(Clone, Copy)]
+struct Justified {
+    token: Token,
+    ordered: Deadline,
+    fencing_until: Option<Deadline>,
+    /// The latest of all.
+    latest: Deadline,
+    /// The value in force, and the one before: an event may go by both.
+    in_force: [(Ballot, Span); 2],
+}
+
+impl Renewals {
+    pub(super) fn new(n: usize, tickets: usize) -> Self {
+        let site = || Site {
+            nonce: None,
+            heartbeats: VecDeque::new(),
+            attempts: VecDeque::new(),
+            answers: vec![vec![VecDeque::new(); tickets]; n],
+            forgone: VecDeque::new(),
+            leases: vec![None; tickets],
+        };
+        Self { sites: (0..n).map(|_| site()).collect() }
+    }
+
+    /// The latest deadline that acks have justified for the tenure `token` of site `i`.
+    pub(super) fn latest(&self, i: usize, ticket: usize, token: Token) -> Option<Deadline> {
+        let lease = self.sites[i].leases[ticket].filter(|lease| lease.token == token)?;
+        Some(lease.latest)
+    }
+}
+
+impl Site {
+    fn begin(&mut self, nonce: Nonce) {
+        if self.nonce == Some(nonce) {
+            return;
+        }
+        self.nonce = Some(nonce);
+        self.heartbeats.clear();
+        self.attempts.clear();
+        self.forgone.clear();
+        self.answers.iter_mut().flatten().for_each(VecDeque::clear);
+    }
+
+    fn answered(&mut self, by: usize, ticket: usize, answer: Answer) {
+        if self.forgone.contains(&(ticket, answer.ballot)) {
+            return;
+        }
+        let answers = &mut self.answers[by][ticket];
+        let known = answers.iter_mut().find(|a| a.nonce == answer.nonce && a.ballot == answer.ballot);
+        if let Some(known) = known {
+            known.base = known.base.max(answer.base);
+            return;
+        }
+        push(answers, answer, ANSWERS_MAX);
+    }
+}
+
+fn push<T>(queue: &mut VecDeque<T>, item: T, most: usize) {
+    if queue.len() == most {
+        queue.pop_front();
+    }
+    queue.push_back(item);
+}
+
+impl Checks {
+    fn ticket_of(&self, key: &Key) -> Option<usize> {
+        self.tickets.iter().position(|ticket| ticket.ownership == *key)
+    }
+}
+
+impl World {
+    /// A body of a frame leaves `i` for `to`: somebody asks to be supported, or answers.
+    pub(super) fn record_renewal(&mut self, i: usize, to: usize, header: &Header, body: &Body) {
+        match body {
+            Body::Heartbeat { seq } => {
+                let (now, site) = (self.nodes[i].now(self.time), &mut self.checks.renewals.sites[i]);
+                site.begin(header.life.nonce);
+                if site.heartbeats.back().is_none_or(|(last, _)| last < seq) {
+                    push(&mut site.heartbeats, (*seq, now), SENDINGS_MAX);
+                }
+            }
+            Body::Accept { key, ballot, attempt, .. } => {
+                let Some(ticket) = self.checks.ticket_of(key) else { return };
+                let (at, site) = (self.nodes[i].now(self.time), &mut self.checks.renewals.sites[i]);
+                site.begin(header.life.nonce);
+                let mut known = site.attempts.iter().rev();
+                if !known.any(|a| a.ticket == ticket && a.ballot == *ballot && a.number == *attempt) {
+                    let attempt = Attempt { ticket, ballot: *ballot, number: *attempt, at };
+                    push(&mut site.attempts, attempt, SENDINGS_MAX);
+                }
+            }
+            Body::Forgo { tickets } => {
+                for (ticket, ballot) in tickets {
+                    self.record_forgone(i, ticket, *ballot);
+                }
+            }
+            Body::Ack { seq, .. } => {
+                let site = &self.checks.renewals.sites[to];
+                let base = site.heartbeats.iter().rev().find(|(s, _)| s == seq).map(|(_, at)| *at);
+                if let Some(base) = base.filter(|_| header.to.is_some() && header.to == site.nonce) {
+                    (0..self.checks.tickets.len()).for_each(|t| self.record_answer(i, to, t, None, base));
+                }
+            }
+            Body::Accepted { key, ballot, attempt } => {
+                let Some(t) = self.checks.ticket_of(key) else { return };
+                let site = &self.checks.renewals.sites[to];
+                let same = |a: &&Attempt| a.ticket == t && a.ballot == *ballot && a.number == *attempt;
+                let base = site.attempts.iter().rev().find(same).map(|a| a.at);
+                if let Some(base) = base.filter(|_| header.to.is_some() && header.to == site.nonce) {
+                    self.record_answer(i, to, t, Some(*ballot), base);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn record_forgone(&mut self, i: usize, ticket: &sitegate_protocol::TicketName, ballot: Ballot) {
+        let Some(t) = self.checks.tickets.iter().position(|known| known.name == *ticket) else { return };
+        let site = &mut self.checks.renewals.sites[i];
+        if !site.forgone.contains(&(t, ballot)) {
+            push(&mut site.forgone, (t, ballot), SENDINGS_MAX);
+            site.answers.iter_mut().for_each(|by_ticket| by_ticket[t].retain(|a| a.ballot != ballot));
+        }
+    }
+
+    /// Acceptor `by` answers what `site` sent at `base`: remembers it if that stands for ticket `t`, at `only` if that
+    /// is given.
+    fn record_answer(&mut self, by: usize, site: usize, t: usize, only: Option<Ballot>, base: Now) {
+        let Some(ballot) = self.supports(by, site, t) else { return };
+        let Some(nonce) = self.nodes[by].process.as_ref().map(|p| p.member.life().nonce) else { return };
+        if only.is_none_or(|only| only == ballot) {
+            self.checks.renewals.sites[site].answered(by, t, Answer { nonce, ballot, base });
+        }
+    }
+
+    /// At which ballot acceptor `by` supports `site` for ticket `t` now: what it has voted for is a tenure of the site's
+    /// running process, and what it has promised is that site's own, on its disk and in its memory.
+    fn supports(&self, by: usize, site: usize, t: usize) -> Option<Ballot> {
+        let key = &self.checks.tickets[t].ownership;
+        let disk = self.nodes[by].disk.durable.registers.get(key)?;
+        let durable = supported(disk, &self.nodes[site])?;
+        let memory = self.nodes[by].process.as_ref()?.member.register_of(key)?;
+        (supported(memory, &self.nodes[site]) == Some(durable)).then_some(durable)
+    }
+
+    /// After anything that a site did: whatever deadline is new is justified by answers that it was sent.
+    pub(super) fn check_leases(&mut self, i: usize) {
+        if !self.nodes[i].is_site() {
+            return;
+        }
+        for t in 0..self.checks.tickets.len() {
+            let Some(process) = &self.nodes[i].process else { return };
+            if let Some(lease) = process.member.lease(&self.checks.tickets[t].name) {
+                self.check_lease(i, t, &lease);
+            }
+        }
+    }
+
+    fn check_lease(&mut self, i: usize, t: usize, lease: &LeaseView) {
+        let in_force = (lease.ballot, lease.expire);
+        let before = self.checks.renewals.sites[i].leases[t].filter(|before| before.token == lease.token);
+        let known = before.is_some_and(|b| {
+            b.ordered == lease.ordered && b.fencing_until == lease.fencing_until && b.in_force[0] == in_force
+        });
+        if known {
+            return;
+        }
+        let previous = before.map_or(in_force, |b| b.in_force[usize::from(b.in_force[0] == in_force)]);
+        if before.is_none_or(|b| b.in_force[0] != in_force) {
+            let key = self.checks.tickets[t].ownership.clone();
+            self.check_chosen(i, &key, lease.ballot, "renews");
+        }
+        let mut latest = before.map_or(lease.ordered, |b| b.latest);
+        let old = before.map(|b| (b.ordered, b.fencing_until));
+        for deadline in [Some(lease.ordered), lease.fencing_until].into_iter().flatten() {
+            let earlier = old.is_some_and(|(ordered, until)| {
+                deadline.no_later_than(ordered) || until.is_some_and(|until| deadline.no_later_than(until))
+            });
+            if !earlier {
+                self.check_deadline(i, t, deadline, [in_force, previous]);
+            }
+            if !deadline.no_later_than(latest) {
+                latest = deadline;
+            }
+        }
+        let (ordered, fencing_until) = (lease.ordered, lease.fencing_until);
+        let in_force = [in_force, previous];
+        let justified = Justified { token: lease.token, ordered, fencing_until, latest, in_force };
+        self.checks.renewals.sites[i].leases[t] = Some(justified);
+    }
+
+    fn check_deadline(&mut self, i: usize, t: usize, deadline: Deadline, in_force: [(Ballot, Span); 2]) {
+        if deadline.has_passed(self.nodes[i].now(self.time)) {
+            return;
+        }
+        let ends = in_force.map(|(ballot, expire)| self.latest_end(i, t, ballot, expire));
+        if !ends.iter().flatten().any(|end| deadline.no_later_than(*end)) {
+            let what = format!(
+                "{:?} counts on {} until {deadline:?}; what was answered for it at {in_force:?} allows {ends:?}",
+                self.nodes[i].id, self.checks.tickets[t].name
+            );
+            self.checks.violate("I7", self.time, what);
+        }
+    }
+
+    /// The latest end that the lease can have by what acceptors have answered: the majority-th newest base, plus E(1−ρ).
+    /// The site itself would answer at once.
+    fn latest_end(&self, i: usize, t: usize, ballot: Ballot, expire: Span) -> Option<Deadline> {
+        let member = &self.nodes[i].process.as_ref()?.member;
+        let mut bases: Vec<Now> = Vec::with_capacity(self.nodes.len());
+        for (a, by_ticket) in self.checks.renewals.sites[i].answers.iter().enumerate() {
+            if a == i {
+                let own = self.nodes[i].disk.durable.registers.get(&self.checks.tickets[t].ownership);
+                let voted = own.and_then(|own| supported(own, &self.nodes[i])) == Some(ballot);
+                bases.extend(voted.then(|| self.nodes[i].now(self.time)));
+                continue;
+            }
+            // An acceptor that is known to have begun another life has no say with its last one's answers.
+            let Some(life) = member.life_of(self.nodes[a].id) else { continue };
+            let mut answers = by_ticket[t].iter();
+            bases.extend(answers.find(|b| b.nonce == life.nonce && b.ballot == ballot).map(|b| b.base));
+        }
+        bases.sort_unstable_by(|a, b| b.cmp(a));
+        let base = bases.get(self.checks.majority() - 1)?;
+        Some(Deadline::after(*base, self.plan.settings.timing.drift.at_most(expire)))
+    }
+}
+
+/// The ballot at which `register` supports what runs at `site`.
+fn supported(register: &Register, site: &Node) -> Option<Ballot> {
+    let accepted = register.accepted().filter(|a| !a.adopted && register.promised().is_of(site.id))?;
+    let tenancy = accepted.value.ownership().and_then(Ownership::held).filter(|t| t.site == site.id)?;
+    let life = site.process.as_ref()?.member.life();
+    (tenancy.incarnation == life.incarnation).then_some(accepted.ballot)
+}

@@ -1,0 +1,280 @@
+//! A member's process: what the loop around the protocol does (`crates/member/src/driver.rs`), with a disk, a network
+//! and clocks that are simulated.
+
+use sitegate_protocol::{
+    CheckId, CheckResult, Effects, Event, Frame, Lsn, Member, MemberId, Nonce, Start, TicketName, Turn,
+    ValidFrame,
+};
+
+use crate::clock::{MS, SECOND, Time};
+use crate::node::Process;
+use crate::world::{Happening, World};
+
+impl World {
+    pub(crate) fn start_member(&mut self, i: usize) {
+        let settings = self.nodes[i].settings.clone();
+        let (nonce, seed) = (Nonce(self.rng.next()), self.rng.next());
+        if !self.nodes[i].up || self.nodes[i].process.is_some() {
+            return;
+        }
+        self.nodes[i].generation = self.newest_generation();
+        let node = &mut self.nodes[i];
+        let proven = node.proof.is_some_and(|(boot, lsn)| boot == node.boot && node.disk.lsn >= lsn);
+        let start = Start { nonce, seed, lsn: Lsn(node.disk.lsn), proven };
+        let now = node.clocks.now(self.time);
+        let (member, step) = Member::start(settings, node.disk.durable.clone(), start, now);
+        node.process = Some(Process::new(member));
+        self.trace(i, || format!("member starts, proven {proven}"));
+        self.checks_member_started(i);
+        let mut turn = Turn::new();
+        turn.add(step);
+        self.checks_handled(i, &turn);
+        self.run_turn(i, turn);
+        self.connect_fenced(i);
+    }
+
+    /// A number for a process that no other has.
+    pub(crate) const fn newest_generation(&mut self) -> u64 {
+        self.generations += 1;
+        self.generations
+    }
+
+    pub(crate) fn kill_member(&mut self, i: usize) {
+        self.leave_commit(i);
+        self.checks_member_killed(i);
+        if self.nodes[i].process.take().is_some() {
+            self.nodes[i].generation = self.newest_generation();
+            self.forget_commands(i);
+            self.trace(i, || "member killed".into());
+        }
+    }
+
+    pub(crate) fn arrive(&mut self, to: usize, from: usize, frame: Frame) {
+        if self.nodes[to].process.is_none() {
+            return;
+        }
+        match ValidFrame::check(frame, self.nodes[from].id, &self.nodes[to].settings) {
+            Ok(frame) => self.deliver(to, Event::Frame(frame)),
+            Err(misbehaved) => self.checks.violate("frame", self.time, misbehaved.to_string()),
+        }
+    }
+
+    pub(crate) fn deliver(&mut self, i: usize, event: Event) {
+        if self.nodes[i].is_asleep(self.time) {
+            let (at, generation) = (self.nodes[i].asleep_until, self.nodes[i].generation);
+            return self.schedule(at, Happening::Member { node: i, generation, event });
+        }
+        let Some(process) = &mut self.nodes[i].process else { return };
+        if process.frozen_until > self.time || (process.committing.is_some() && !event.is_prompt()) {
+            process.queue.push_back(event);
+            return;
+        }
+        let turn = self.handle(i, event);
+        self.run_turn(i, turn);
+    }
+
+    fn handle(&mut self, i: usize, event: Event) -> Turn {
+        let now = self.nodes[i].clocks.now(self.time);
+        if self.print && !matches!(event, Event::Tick) {
+            let text = brief(&event);
+            self.trace(i, || text);
+        }
+        let Some(process) = &mut self.nodes[i].process else { unreachable!("a process handles it") };
+        let mut turn = Turn::new();
+        turn.add(process.member.handle(now, event));
+        self.checks_handled(i, &turn);
+        turn
+    }
+
+    /// Commits a turn, or has it wait for the commit that runs.
+    fn run_turn(&mut self, i: usize, mut turn: Turn) {
+        let usual = self.rng.range(self.plan.faults.commit_min, self.plan.faults.commit_max);
+        let takes = self.nodes[i].slow_disk.at(self.time).unwrap_or(usual);
+        let now = self.nodes[i].now(self.time);
+        let Some(process) = &mut self.nodes[i].process else { return };
+        if turn.is_dirty() {
+            let generation = self.nodes[i].generation;
+            let Some(process) = &mut self.nodes[i].process else { return };
+            if process.committing.is_some() {
+                // Its step goes into the next turn; the types hand steps over in order.
+                process.next.append(turn);
+                return;
+            }
+            let proposals = turn.proposals(&process.member);
+            process.committing = Some(turn);
+            self.checks_committing(i);
+            if let Some(story) = &mut self.story {
+                story.tell_frames(self.time, self.nodes[i].id, &proposals);
+            }
+            self.send_frames(i, proposals);
+            self.schedule(self.time + takes, Happening::Committed { node: i, generation });
+        } else if process.committing.is_some() && process.member.next_timeout().due(now) {
+            process.next.append(turn); // what timers lead to may rest on what is not durable yet
+            return;
+        } else {
+            self.finish_turn(i, turn);
+        }
+        self.set_timer(i);
+    }
+
+    /// Commits now, and does what follows.
+    fn finish_turn(&mut self, i: usize, turn: Turn) {
+        let node = &mut self.nodes[i];
+        let dirty = turn.is_dirty();
+        let committed = match turn.commit(&mut node.disk) {
+            Ok(committed) => committed,
+            Err(broken) => return self.checks.violate("I5", self.time, broken),
+        };
+        if dirty {
+            self.commits += 1;
+            node.proof = Some((node.boot, node.disk.lsn));
+            self.checks_committed(i);
+            if self.rng.per_million(if self.calm { 0 } else { self.plan.faults.crash_at_commit }) {
+                return self.crash_member(i); // durable, and nobody was told
+            }
+        }
+        let node = &mut self.nodes[i];
+        let now = node.clocks.now(self.time);
+        let Some(process) = &mut node.process else { return };
+        let effects = committed.effects(&mut process.member, now);
+        self.carry_out(i, effects);
+    }
+
+    fn crash_member(&mut self, i: usize) {
+        self.kill_member(i);
+        let at = self.time + self.rng.range(10 * MS, 3 * SECOND);
+        self.schedule(at, Happening::StartMember { node: i });
+    }
+
+    pub(crate) fn committed(&mut self, i: usize, generation: u64) {
+        if self.nodes[i].generation != generation {
+            return;
+        }
+        if self.rng.per_million(if self.calm { 0 } else { self.plan.faults.crash_at_commit }) {
+            return self.crash_member(i); // never became durable
+        }
+        let frozen = self.nodes[i].process.as_ref().is_some_and(|p| p.frozen_until > self.time);
+        if frozen {
+            let at = self.nodes[i].process.as_ref().map_or(self.time, |p| p.frozen_until);
+            return self.schedule(at, Happening::Committed { node: i, generation });
+        }
+        let Some(process) = &mut self.nodes[i].process else { return };
+        let Some(turn) = process.committing.take() else { return };
+        self.finish_turn(i, turn);
+        self.work_off(i);
+    }
+
+    /// Handles all that has queued up, as one turn.
+    pub(crate) fn work_off(&mut self, i: usize) {
+        let Some(process) = &mut self.nodes[i].process else { return };
+        if process.committing.is_some() || process.frozen_until > self.time {
+            return;
+        }
+        let mut turn = std::mem::take(&mut process.next);
+        let queue: Vec<Event> = process.queue.drain(..).collect();
+        for event in queue {
+            let handled = self.handle(i, event);
+            turn.append(handled);
+        }
+        if !self.checks.is_violated() {
+            let handled = self.handle(i, Event::Tick);
+            turn.append(handled);
+        }
+        self.run_turn(i, turn);
+    }
+
+    pub(crate) fn wake(&mut self, i: usize, generation: u64, at: Time) {
+        let current = self.nodes[i].generation == generation;
+        let Some(process) = self.nodes[i].process.as_mut().filter(|p| current && p.wake == Some(at)) else {
+            return;
+        };
+        process.wake = None;
+        if process.committing.is_none() && process.frozen_until <= self.time {
+            self.deliver(i, Event::Tick);
+        }
+        self.set_timer(i);
+    }
+
+    pub(crate) fn set_timer(&mut self, i: usize) {
+        let node = &mut self.nodes[i];
+        let (clocks, generation) = (node.clocks, node.generation);
+        let Some(process) = &mut node.process else { return };
+        if process.committing.is_some() || process.frozen_until > self.time {
+            return; // looked at again when that is over
+        }
+        let timeouts = process.member.next_timeout();
+        let Some(due) = clocks.when_due(timeouts.boot, timeouts.raw) else { return };
+        let at = due.max(self.time);
+        if process.wake.is_none_or(|wake| wake > at) {
+            process.wake = Some(at);
+            self.schedule(at, Happening::Wake { node: i, generation, at });
+        }
+    }
+
+    fn carry_out(&mut self, i: usize, effects: Effects) {
+        if let Some(story) = &mut self.story {
+            story.tell(self.time, self.nodes[i].id, &effects);
+        }
+        for note in &effects.notes {
+            self.trace(i, || format!("* {note:?}"));
+            self.checks_note(i, note);
+            if let Some(noted) = &mut self.noted {
+                noted.push((self.time, i, note.clone()));
+            }
+        }
+        self.send_frames(i, effects.frames);
+        let incarnation = self.nodes[i].disk.durable.own.incarnation.0;
+        for order in effects.orders {
+            self.trace(i, || format!("-> {order:?}"));
+            self.order_fenced(i, order, incarnation);
+        }
+        for (ticket, check) in effects.checks {
+            self.run_check(i, ticket, check);
+        }
+        for (id, reply) in effects.replies {
+            self.trace(i, || format!("reply {id:?} {reply:?}"));
+            if self.noted.is_some() {
+                self.answers.push((id, reply.clone()));
+            }
+            self.replied(i, id, &reply);
+        }
+        if effects.fatal.is_some() {
+            self.nodes[i].proof = None;
+            self.crash_member(i);
+        }
+    }
+
+    fn send_frames(&mut self, i: usize, frames: Vec<(MemberId, Frame)>) {
+        for (to, frame) in frames {
+            let Some(to) = self.nodes.iter().position(|node| node.id == to) else { continue };
+            self.frames += 1;
+            self.checks_frame(i, to, &frame);
+            if self.lost.as_ref().is_some_and(|lost| lost(i, to, &frame)) {
+                continue;
+            }
+            for at in self.network.arrivals(&mut self.rng, i, to, self.time) {
+                let frame = Box::new(frame.clone());
+                self.schedule(at, Happening::Frame { to, from: i, frame });
+            }
+        }
+    }
+
+    fn run_check(&mut self, i: usize, ticket: TicketName, check: CheckId) {
+        let ill = self.nodes[i].ill_until > self.time;
+        let passes = self.calm || self.rng.percent(if ill { 20 } else { 90 });
+        let result = if passes { CheckResult::Passed } else { CheckResult::Failed };
+        let at = self.time + self.rng.range(MS, self.plan.faults.check_max);
+        let generation = self.nodes[i].generation;
+        let event = Event::Checked(ticket, check, result);
+        self.schedule(at, Happening::Member { node: i, generation, event });
+    }
+}
+
+fn brief(event: &Event) -> String {
+    let mut text = format!("{event:?}");
+    if text.len() > 600 {
+        let end = (0..=600).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
+        text.truncate(end);
+    }
+    text
+}

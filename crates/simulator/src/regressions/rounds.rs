@@ -1,0 +1,102 @@
+//! Proposals of which only some know.
+
+use sitegate_protocol::{Body, Command, Done, Event, Reply};
+
+use super::*;
+use crate::fenced::name_of;
+
+/// Paris dies with a proposal in its commit that the others have accepted.
+fn die_while_proposing(s: &mut Stage) {
+    s.wait_for(2 * SECOND, "paris asks for promises", |s| s.round(PARIS).is_some());
+    s.slow_disk(PARIS, 300 * MS);
+    let known = s.ownership(LYON);
+    s.wait_for(200 * MS, "lyon has accepted", |s| s.ownership(LYON) != known);
+    s.run(10 * MS);
+    assert_ne!(s.ownership(PARIS), known, "paris has proposed it");
+    s.world.kill_member(PARIS);
+    s.run(100 * MS);
+    s.world.nodes[PARIS].slow_disk = Slow::default();
+}
+
+#[test]
+fn a_proposal_that_only_others_accepted_is_fenced() {
+    let mut s = Stage::born();
+    s.ask(TIEBREAK, Command::Grant(db(), id_of(PARIS)));
+    die_while_proposing(&mut s);
+    let lost = s.ownership(LYON).held().map(|tenancy| tenancy.token);
+    assert!(lost.is_some() && s.written(PARIS).is_none());
+    s.world.start_member(PARIS);
+    s.wait_for(3 * SECOND, "paris holds", |s| s.holder() == Some(PARIS));
+    assert!(s.token(PARIS) > lost);
+    let receipt =
+        s.world.nodes[PARIS].fence.records[&name_of(&db())].receipt.as_ref().map(|r| Token(r.token));
+    assert!(receipt >= lost, "before it tried again");
+}
+
+#[test]
+fn a_release_that_only_others_accepted_is_finished() {
+    let mut s = Stage::held();
+    let revoke = s.ask(TIEBREAK, Command::Revoke(db()));
+    s.wait_for(2 * SECOND, "nothing runs", |s| s.state(PARIS) == "stopped");
+    die_while_proposing(&mut s);
+    assert!(s.written(PARIS).is_some() && s.ownership(LYON).held().is_none());
+    s.world.start_member(PARIS);
+    s.wait_for(3 * SECOND, "paris knows", |s| {
+        s.ownership(PARIS).held().is_none() && s.state(PARIS) == "idle"
+    });
+    s.wait_for(SECOND, "the revoke is answered", |s| s.answer(revoke).is_some());
+    assert!(matches!(s.answer(revoke), Some(Reply::Done(Done::Free(_)))));
+    let commits = s.world.commits;
+    s.run(5 * SECOND);
+    assert!(s.world.commits < commits + 60, "and there is nothing more to say");
+}
+
+/// Else a crash would leave a value under a ballot that the next life may use again.
+#[test]
+fn a_proposal_does_not_leave_before_the_own_promise_is_durable() {
+    let mut s = Stage::held();
+    s.cut(PARIS, TIEBREAK, Time::MAX / 2); // so that lyon is the last to let itself through
+    s.run(1500 * MS);
+    s.isolate(PARIS, Time::MAX / 2);
+    s.wait_for(12 * SECOND, "tiebreak has promised", |s| {
+        s.round(LYON).is_some_and(|round| round.agreed.contains(&id_of(TIEBREAK)))
+    });
+    let before = s.ownership(TIEBREAK);
+    s.world.nodes[LYON].slow_disk = Slow { until: Time::MAX, takes: 400 * MS };
+    s.wait_for(5 * SECOND, "lyon has a quorum", |s| s.round(LYON).is_some_and(|round| round.accepting));
+    s.run(100 * MS);
+    assert_eq!(s.ownership(TIEBREAK), before);
+    s.world.nodes[LYON].slow_disk = Slow::default();
+    s.wait_for(2 * SECOND, "lyon holds", |s| s.holder() == Some(LYON));
+}
+
+#[test]
+fn a_tenure_that_nobody_else_heard_of_is_released() {
+    let mut s = Stage::born();
+    let proposal = |body: &Body| matches!(body, Body::Accept { key: Key::Ownership(_), .. });
+    s.world.lost = Some(Box::new(move |from, _, frame| from == PARIS && frame.bodies.iter().any(proposal)));
+    s.ask(TIEBREAK, Command::Grant(db(), id_of(PARIS)));
+    s.wait_for(SECOND, "paris has accepted its own", |s| s.written(PARIS).is_some());
+    s.world.kill_member(PARIS);
+    assert!(s.ownership(LYON).held().is_none());
+    s.world.lost = None;
+    s.cut(LYON, PARIS, 2 * SECOND); // paris cannot try again before it has looked at what it has
+    s.cut(TIEBREAK, PARIS, 2 * SECOND);
+    s.world.start_member(PARIS);
+    s.wait_for(6 * SECOND, "somebody holds", |s| s.holder().is_some());
+    s.run(5 * SECOND);
+    assert!(s.holder().is_some());
+}
+
+#[test]
+fn nobody_waits_for_a_command_and_it_comes_true() {
+    let mut s = Stage::born();
+    let grant = s.ask(TIEBREAK, Command::Grant(db(), id_of(LYON)));
+    s.wait_for(SECOND, "the wish is chosen", |s| {
+        s.world.answers.iter().any(|(id, reply)| *id == grant && *reply == Reply::Recorded)
+    });
+    s.world.deliver(TIEBREAK, Event::Abandon(grant));
+    s.run(2 * SECOND);
+    assert_eq!(s.holder(), Some(LYON));
+    assert_eq!(s.answer(grant), None);
+}
