@@ -11,10 +11,11 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::request::{
-    Extension, FromDaemon, LINE_BYTES_MAX, NotExtended, Reply, Request, parse_from_daemon, request_line,
+    Event, Extension, FromDaemon, NotExtended, REPLY_BYTES_MAX, Reply, Request, parse_from_daemon,
+    request_line,
 };
 use crate::status::{HistoryEntry, Status};
-use crate::wire::{Deadline, Incarnation, Name, Notice, Reason, Receipt, Refusal, Token};
+use crate::wire::{Deadline, Incarnation, Name, Reason, Receipt, Refusal, Token};
 
 /// How many lines may wait to be written, and how many events to be read, before whoever adds more has to wait.
 const QUEUE_LINES_MAX: usize = 1024;
@@ -29,11 +30,11 @@ pub struct Client {
 /// The events pushed by the daemon, in order. The stream ends with the connection. It must be read: while it is full,
 /// replies wait as well.
 #[derive(Debug)]
-pub struct Events(mpsc::Receiver<Notice>);
+pub struct Events(mpsc::Receiver<Event>);
 
 impl Events {
     /// The next event; `None` once the connection has ended.
-    pub async fn next(&mut self) -> Option<Notice> {
+    pub async fn next(&mut self) -> Option<Event> {
         self.0.recv().await
     }
 }
@@ -274,17 +275,17 @@ async fn write_lines(mut to: OwnedWriteHalf, mut queue: mpsc::Receiver<String>) 
     }
 }
 
-async fn read_lines(from: OwnedReadHalf, events: mpsc::Sender<Notice>, waiting: Arc<Waiting>) {
+async fn read_lines(from: OwnedReadHalf, events: mpsc::Sender<Event>, waiting: Arc<Waiting>) {
     let mut reader = BufReader::new(from);
     let mut line = Vec::new();
     let why = loop {
         line.clear();
-        let bounded = (&mut reader).take(LINE_BYTES_MAX as u64).read_until(b'\n', &mut line).await;
+        let bounded = (&mut reader).take(REPLY_BYTES_MAX as u64).read_until(b'\n', &mut line).await;
         if !matches!(bounded, Ok(1..)) {
             break Closed::Ended;
         }
         if line.last() != Some(&b'\n') {
-            break if line.len() < LINE_BYTES_MAX { Closed::Ended } else { Closed::Garbled };
+            break if line.len() < REPLY_BYTES_MAX { Closed::Ended } else { Closed::Garbled };
         }
         match parse_from_daemon(&line) {
             Ok(FromDaemon::Reply(Some(id), reply)) => waiting.answer(id, reply),

@@ -12,3 +12,4 @@ pub mod time;
 pub mod wire;
 
 pub use client::{Client, ClientError, Events};
+pub use request::Event;

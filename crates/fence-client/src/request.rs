@@ -10,8 +10,11 @@ use crate::wire::{Deadline, Incarnation, Name, Notice, Reason, Receipt, Refusal,
 /// The version of this protocol, sent in the answer to `hello`. It grows when a client has to know.
 pub const PROTOCOL_VERSION: u32 = 1;
 
-/// The longest line either side accepts, in bytes: an `extend` of ten thousand resources with the longest names fits.
+/// The longest line the daemon accepts, in bytes: an `extend` of ten thousand resources with the longest names fits.
 pub const LINE_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// The longest line a client accepts, in bytes: the `status` of ten thousand resources with the longest names, each with a
+/// receipt, fits.
+pub const REPLY_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// What a client asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -168,7 +171,16 @@ pub enum FromDaemon {
     /// The reply to the request with this id; without one, to a request without one, or to a line that was none.
     Reply(Option<u64>, Reply),
     /// An event, to those who watch.
-    Event(Notice),
+    Event(Event),
+}
+
+/// What is pushed to those who watch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Something happened to a resource.
+    Resource(Notice),
+    /// The daemon works with another configuration: how everything stands now.
+    Reloaded(Box<Status>),
 }
 
 /// A line that is none of ours.
@@ -213,7 +225,7 @@ pub fn reply_line(id: Option<u64>, reply: &Reply) -> Result<String, LineError> {
     line(id, serde_json::to_value(reply)?)
 }
 
-/// Writes an event as one line, newline included.
+/// Writes an event of a resource as one line, newline included.
 ///
 /// # Errors
 /// None in practice: the types have no values that JSON cannot hold.
@@ -221,14 +233,31 @@ pub fn event_line(event: &Notice) -> Result<String, LineError> {
     line(None, serde_json::to_value(event)?)
 }
 
+/// Writes the event of a reload as one line, newline included.
+///
+/// # Errors
+/// None in practice: the types have no values that JSON cannot hold.
+pub fn reloaded_line(status: &Status) -> Result<String, LineError> {
+    let mut value = serde_json::to_value(status)?;
+    if let Some(object) = value.as_object_mut() {
+        object.insert("event".to_owned(), RELOADED.into());
+    }
+    line(None, value)
+}
+
+/// The event that is not of a resource.
+const RELOADED: &str = "reloaded";
+
 /// Reads a line of the daemon's.
 ///
 /// # Errors
 /// [`LineError`] if it is neither a reply nor an event.
 pub fn parse_from_daemon(line: &[u8]) -> Result<FromDaemon, LineError> {
     let (id, value) = split_id(line).map_err(|(_, error)| error)?;
-    if value.get("event").is_some() {
-        return Ok(FromDaemon::Event(serde_json::from_value(value)?));
+    match value.get("event").map(|event| event == RELOADED) {
+        Some(true) => return Ok(FromDaemon::Event(Event::Reloaded(serde_json::from_value(value)?))),
+        Some(false) => return Ok(FromDaemon::Event(Event::Resource(serde_json::from_value(value)?))),
+        None => {}
     }
     if value.get("reply").is_some() {
         return Ok(FromDaemon::Reply(id, serde_json::from_value(value)?));
@@ -255,78 +284,4 @@ fn split_id(line: &[u8]) -> Result<(Option<u64>, Value), (Option<u64>, LineError
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn db() -> Name {
-        Name::new("db").unwrap()
-    }
-
-    #[test]
-    fn requests_are_what_the_manual_shows() {
-        let deadline = Deadline { boot_ns: 5, raw_ns: 6 };
-        let arm = Request::Arm { resource: db(), token: 259, deadline, incarnation: 4 };
-        let line = r#"{"op":"arm","resource":"db","token":259,"deadline":{"boot_ns":5,"raw_ns":6},"incarnation":4,"id":7}"#;
-        assert_eq!(parse_request(line.as_bytes()).unwrap(), (Some(7), arm.clone()));
-        let written = request_line(7, &arm).unwrap();
-        assert_eq!(parse_request(written.as_bytes()).unwrap(), (Some(7), arm));
-        let set = vec![Extension { deadline, resources: vec![(db(), 259)] }];
-        let extend =
-            r#"{"op":"extend","set":[{"deadline":{"boot_ns":5,"raw_ns":6},"resources":[["db",259]]}]}"#;
-        assert_eq!(
-            parse_request(extend.as_bytes()).unwrap(),
-            (None, Request::Extend { incarnation: 0, set })
-        );
-    }
-
-    #[test]
-    fn garbage_is_told_apart() {
-        for (line, id, why) in [
-            ("", None, "EOF"),
-            ("[1]", None, "invalid type"),
-            (r#"{"id":"x","op":"status"}"#, None, "\"id\" must be"),
-            (r#"{"id":3,"op":"destroy"}"#, Some(3), "unknown variant `destroy`"),
-            (r#"{"id":4,"op":"status","colour":1}"#, Some(4), "unknown field `colour`"),
-            (r#"{"id":5,"op":"start","resource":"a b","token":1}"#, Some(5), "no resource name"),
-            (r#"{"id":6,"op":"start","resource":"x","token":-1}"#, Some(6), "invalid value"),
-        ] {
-            let (got, error) = parse_request(line.as_bytes()).unwrap_err();
-            assert_eq!(got, id, "{line}");
-            assert!(error.to_string().contains(why), "{line}: {error}");
-        }
-    }
-
-    #[test]
-    fn replies_and_events_come_back() {
-        for refusal in [
-            Refusal::UnknownResource,
-            Refusal::NotArmed,
-            Refusal::ArmedOtherwise { armed: 1 },
-            Refusal::BeingFenced { fencing: 9 },
-            Refusal::AlreadyFenced { receipted: 2 },
-            Refusal::OlderIncarnation { newest: 3 },
-            Refusal::DeadlinePast,
-            Refusal::Stopping,
-            Refusal::StoreFailed { cause: "x".to_owned() },
-        ] {
-            let refused = Reply::refused(refusal);
-            let line = reply_line(Some(1), &refused).unwrap();
-            assert_eq!(parse_from_daemon(line.as_bytes()).unwrap(), FromDaemon::Reply(Some(1), refused));
-        }
-        let line = reply_line(Some(1), &Reply::refused(Refusal::BeingFenced { fencing: 9 })).unwrap();
-        assert!(line.contains(r#""code":"being-fenced""#) && line.ends_with("}\n"), "{line}");
-        let event = Notice::Stopped { resource: db(), token: 2, failed: None };
-        let line = event_line(&event).unwrap();
-        assert_eq!(parse_from_daemon(line.as_bytes()).unwrap(), FromDaemon::Event(event));
-        let not_extended = NotExtended {
-            resource: db(),
-            token: 2,
-            refusal: Refusal::UnknownResource,
-            why: Refusal::UnknownResource.to_string(),
-        };
-        let extended = Reply::Extended { refused: vec![not_extended] };
-        let line = reply_line(None, &extended).unwrap();
-        assert_eq!(parse_from_daemon(line.as_bytes()).unwrap(), FromDaemon::Reply(None, extended));
-        assert!(matches!(parse_from_daemon(b"{}"), Err(LineError::Kind)));
-    }
-}
+mod tests;

@@ -86,7 +86,7 @@ pub enum FencePhase {
     Killing,
     /// Waiting until fewer other plans run.
     Waiting,
-    /// Running this level, counted from 1.
+    /// Running this level, counted from 1, or making sure after it that nothing is left.
     Level(u32),
     /// Recording the receipt.
     Recording,

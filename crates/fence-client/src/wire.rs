@@ -64,7 +64,7 @@ pub struct Receipt {
 #[serde(tag = "code", rename_all = "kebab-case")]
 pub enum Refusal {
     /// `fenced.toml` has no such resource.
-    #[error("no such resource: add [resource.NAME] to fenced.toml and restart sitegate-fenced")]
+    #[error("no such resource: add [resource.NAME] to fenced.toml and reload sitegate-fenced")]
     UnknownResource,
     /// Nothing is armed.
     #[error("the resource is not armed")]

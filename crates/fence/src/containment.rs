@@ -1,5 +1,5 @@
-//! Where programs run so that all they started can be found and killed (design.md §5.2): a control group per run where
-//! possible, else a process tree; a mark in the environment in both cases, as a net below.
+//! Where programs run so that all they started can be found and killed (docs/fencing.md, "What is killed"): a control group
+//! per run where possible, else a process tree; a mark in the environment in both cases, as a net below.
 //!
 //! Groups and marks are nested: `<state directory>/<resource>/<role>`. A fence kills all of a resource, programs of an earlier
 //! daemon included; a run that overran is killed alone.
@@ -181,10 +181,14 @@ fn own_id(durable_file: &Path, runtime_file: &Path) -> Result<String, DurableErr
         return Ok(id);
     }
     let id = match read_id(durable_file)? {
+        // Not written again: a full disk after a reboot is no reason not to fence what was armed before it.
         Some(id) => id,
-        None => new_id()?,
+        None => {
+            let id = new_id()?;
+            durable::write(durable_file, id.as_bytes())?;
+            id
+        }
     };
-    durable::write(durable_file, id.as_bytes())?;
     durable::replace(runtime_file, id.as_bytes())?;
     Ok(id)
 }
@@ -236,6 +240,11 @@ mod tests {
             assert_eq!(own_id(&kept, &published).unwrap(), id);
             assert_eq!(read_id(lost).unwrap(), Some(id.clone()));
         }
+        // After a reboot, on a disk that takes nothing.
+        fs::remove_file(&published).unwrap();
+        fs::create_dir(dir.path().join("state.new")).unwrap();
+        assert_eq!(own_id(&kept, &published).unwrap(), id);
+        fs::remove_dir(dir.path().join("state.new")).unwrap();
         fs::write(&kept, "../x").unwrap();
         fs::write(&published, "../x").unwrap();
         assert!(is_id(&own_id(&kept, &published).unwrap()));

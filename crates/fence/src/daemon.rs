@@ -6,31 +6,38 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use sd_notify::NotifyState;
-use sitegate_host::clock::Alarm;
+use sitegate_host::clock::{Alarm, boot_ns, raw_ns};
 use sitegate_host::durable::{DurableError, LockError, LockFile};
-use tokio::net::UnixListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tracing::{info, warn};
+use tokio::task::JoinHandle;
+use tracing::info;
 
 use crate::config::Config;
 use crate::containment::ContainmentError;
-use crate::store::with_causes;
+use crate::logging::LogFilter;
+use crate::store::Store;
 
+mod access;
+mod clients;
 mod core;
 mod history;
+mod listen;
 mod orders;
 mod pending;
+mod reload;
 mod requests;
+mod service;
 mod session;
 mod setup;
 mod status;
 
 use self::core::{Core, Done};
-use session::{REQUESTS_MAX, accept};
+use access::Access;
+use listen::listen;
+use reload::{Reloader, Reread};
+use session::{FromClient, REQUESTS_MAX};
 
 /// Why the daemon could not start, or could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -72,29 +79,27 @@ impl DaemonError {
 }
 
 /// Runs the daemon until it is told to end by SIGTERM or SIGINT, which fences nothing: what is armed stays armed, what runs
-/// stays running, and the next start carries on. Needs a tokio runtime with I/O and time.
+/// stays running, and the next start carries on. On SIGHUP it reads the file `path` again, and `filter` becomes that of the
+/// new file. Needs a tokio runtime with I/O and time.
 ///
 /// # Errors
 /// [`DaemonError`].
-pub async fn run(config: Config) -> Result<(), DaemonError> {
+pub async fn run(config: Config, path: &Path, filter: LogFilter) -> Result<(), DaemonError> {
     let (locks, mut core, mut store, mut done) = setup::set_up(config)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::machine("handle signals"))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::machine("handle signals"))?;
-    let mut hang_up = signal(SignalKind::hangup()).map_err(DaemonError::machine("handle signals"))?;
+    let mut signals = Signals::new().map_err(DaemonError::machine("handle signals"))?;
     let alarm = Alarm::new().map_err(DaemonError::machine("make a timer"))?;
     core.carry_out(&store);
-    let listener = listen(&core.config.socket, !core.config.allow_uid.is_empty())?;
-    let mut allowed = core.config.allow_uid.clone();
-    allowed.extend([0, rustix::process::geteuid().as_raw()]);
     let (to_core, mut from_clients) = mpsc::channel(REQUESTS_MAX);
-    let clients = tokio::spawn(accept(listener, allowed, to_core));
-    tell_service_manager(&[NotifyState::Ready]);
-    let mut watchdog = tokio::time::interval(watchdog_period());
+    let (clients, access) = begin_to_listen(&core, to_core).await?;
+    let mut reloader = Reloader { reread: Reread::new(path), filter, access };
+    service::ready();
+    let mut watchdog = tokio::time::interval(service::watchdog_period());
     info!(socket = %core.config.socket.display(), "sitegate-fenced is ready");
 
     let mut messages = Vec::new();
     loop {
-        set_alarm(&alarm, core.next_timeout())?;
+        let due = core.next_timeout();
+        alarm.set(due).map_err(DaemonError::machine("set a timer"))?;
         tokio::select! {
             rang = alarm.ring() => {
                 rang.map_err(DaemonError::machine("wait for a timer"))?;
@@ -105,20 +110,22 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
                 take_more(&mut core, &mut done);
             }
             outcome = store.outcomes.recv() => core.written(outcome.ok_or(DaemonError::Gone("the journal's thread"))?),
-            count = from_clients.recv_many(&mut messages, REQUESTS_MAX) => {
+            count = from_clients.recv_many(&mut messages, TURN_MAX) => {
                 if count == 0 {
                     return Err(DaemonError::Gone("the task that accepts clients"));
                 }
-                messages.drain(..).for_each(|message| core.client(message));
+                serve_clients(&mut core, &store, &mut messages, due);
             }
-            _ = watchdog.tick() => tell_service_manager(&[NotifyState::Watchdog]),
-            _ = hang_up.recv() => info!("SIGHUP changes nothing: to apply another fenced.toml, restart; that fences nothing"),
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            _ = watchdog.tick() => service::alive(),
+            read = reloader.reread.done() => reloader.reload(&mut core, read),
+            signal = signals.next() => match signal {
+                Told::Reload => reloader.begin(),
+                Told::End => break,
+            }
         }
         core.carry_out(&store);
     }
-    tell_service_manager(&[NotifyState::Stopping]);
+    service::stopping();
     clients.abort();
     core.say_goodbye();
     store.finish();
@@ -126,43 +133,79 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     Ok(())
 }
 
+/// How many requests one turn takes at most: enough to share one sync and one file of leases, few enough that nothing else
+/// waits for long.
+const TURN_MAX: usize = 256;
+
+/// A turn of requests. However many there are and whatever they cost, a deadline that passes meanwhile is not kept waiting.
+fn serve_clients(
+    core: &mut Core,
+    store: &Store,
+    messages: &mut Vec<FromClient>,
+    mut due: Option<(u64, u64)>,
+) {
+    for message in messages.drain(..) {
+        core.client(message);
+        if due.is_some_and(|(boot, raw)| boot_ns() >= boot || raw_ns() >= raw) {
+            core.tick();
+            core.carry_out(store);
+            due = core.next_timeout();
+        }
+    }
+}
+
 /// All ends that have come meanwhile belong to one turn.
-fn take_more(core: &mut Core, done: &mut mpsc::UnboundedReceiver<Done>) {
+fn take_more(core: &mut Core, done: &mut mpsc::Receiver<Done>) {
     while let Ok(end) = done.try_recv() {
         core.done(end);
     }
 }
 
-fn set_alarm(alarm: &Alarm, due: Option<(u64, u64)>) -> Result<(), DaemonError> {
-    alarm.set(due).map_err(DaemonError::machine("set a timer"))
+/// The tasks of the clients, and what decides who may be one. A socket that cannot be made ends the start, but not if something
+/// is armed or being fenced: then fencing that, unheard, is better than not to be there.
+async fn begin_to_listen(
+    core: &Core,
+    to: mpsc::Sender<FromClient>,
+) -> Result<(JoinHandle<()>, Access), DaemonError> {
+    let (access, allowed) = Access::new(&core.config);
+    let made = match listen(&core.config.socket, access.open()).await {
+        Err(error) if core.is_idle() => return Err(error),
+        made => made,
+    };
+    let clients = tokio::spawn(listen::serve(made, core.config.socket.clone(), allowed, to));
+    Ok((clients, access))
 }
 
-/// Makes the socket; `open` to every user, who are then told apart by their credentials.
-fn listen(path: &Path, open: bool) -> Result<UnixListener, DaemonError> {
-    use std::os::unix::fs::PermissionsExt;
+/// What a service manager or an administrator tells by signals.
+#[derive(Debug)]
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
 
-    let failed = |source| DaemonError::Socket { path: path.to_path_buf(), source };
-    // The lock on the directory is ours, so a socket that is there is an earlier daemon's.
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-        _ => {}
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Reload,
+    End,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
     }
-    let listener = UnixListener::bind(path).map_err(failed)?;
-    let mode = if open { 0o666 } else { 0o600 };
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(failed)?;
-    Ok(listener)
-}
 
-/// How often the service manager hears that the loop turns, if it does not say itself.
-const WATCHDOG_PERIOD: Duration = Duration::from_secs(10);
-
-fn watchdog_period() -> Duration {
-    sd_notify::watchdog_enabled().map_or(WATCHDOG_PERIOD, |limit| limit / 3).max(Duration::from_millis(1))
-}
-
-fn tell_service_manager(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        warn!("cannot tell the service manager: {}", with_causes(&error));
+    /// Safe to cancel.
+    async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.hang_up.recv() => Told::Reload,
+            _ = self.terminate.recv() => Told::End,
+            _ = self.interrupt.recv() => Told::End,
+        }
     }
 }
 

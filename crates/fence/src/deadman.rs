@@ -14,6 +14,7 @@
 //! 5. [`Deadman::tick`] is called when [`Deadman::next_timeout`] has passed on either clock. Early calls do no harm.
 //! 6. `now` never goes back on either clock.
 
+mod change;
 mod fence;
 mod recover;
 mod requests;
@@ -28,9 +29,10 @@ use sitegate_fence_client::wire::{
     Activity, Deadline, Incarnation, Instant, Name, Notice, Receipt, Refusal, Token,
 };
 
+pub use change::InUse;
 use fence::Fence;
 pub use step::{Acts, Lease, Leases, Order, Record, RunId, Save, Saved, Step, Unsaved};
-pub use view::{FenceView, Phase, State, View};
+pub use view::{Phase, State, View};
 
 /// How long the plan of a resource whose levels have all failed rests before it starts over, ns. Long enough not to
 /// keep a sick machine busy with nothing else, short enough that a repaired one fences within seconds.

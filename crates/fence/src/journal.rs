@@ -36,7 +36,13 @@ pub struct Journal {
     rewritten_length: u64,
     records: BTreeMap<Name, Record>,
     receipts: VecDeque<Receipt>,
+    /// This boot of the machine.
+    boot: String,
+    boots: Boots,
 }
+
+/// In which boot of the machine each open token was first written down.
+pub type Boots = BTreeMap<Name, (Token, String)>;
 
 /// What was found in the state directory.
 #[derive(Debug)]
@@ -45,6 +51,8 @@ pub struct Loaded {
     pub records: BTreeMap<Name, Record>,
     /// The last receipts, oldest first.
     pub receipts: VecDeque<Receipt>,
+    /// Whether the machine has restarted since is read off this.
+    pub boots: Boots,
     /// Whether there was no journal at all.
     pub missing: bool,
     /// Whether an unacknowledged end was cut off.
@@ -60,6 +68,9 @@ pub struct Loaded {
 struct Entry {
     resource: Name,
     open: Option<Token>,
+    /// The boot in which `open` was first written down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    boot: Option<String>,
     receipt: Option<Receipt>,
 }
 
@@ -82,27 +93,30 @@ pub fn load(dir: &Path) -> Result<Loaded, DurableError> {
 }
 
 impl Journal {
-    /// Begins a journal in `dir` with what was [`load`]ed (and perhaps amended), replacing the file as a whole.
+    /// Begins a journal in `dir` with what was [`load`]ed (and perhaps amended), replacing the file as a whole. `boot` is the
+    /// present one.
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn begin(
-        dir: &Path,
-        records: BTreeMap<Name, Record>,
-        receipts: VecDeque<Receipt>,
-    ) -> Result<Self, DurableError> {
+    pub fn begin(dir: &Path, loaded: &Loaded, boot: &str) -> Result<Self, DurableError> {
+        let (records, receipts) = (loaded.records.clone(), loaded.receipts.clone());
+        let mut boots = loaded.boots.clone();
+        for (resource, record) in &records {
+            note_boot(&mut boots, resource, record, boot);
+        }
         let path = dir.join(FILE_NAME);
-        let text = whole(&records, &receipts);
+        let text = whole(&records, &receipts, &boots);
         durable::write(&path, text.as_bytes())?;
         let file = append_to(&path)?;
         let length = text.len() as u64;
-        Ok(Self { path, file, length, rewritten_length: length, records, receipts })
+        let boot = boot.to_owned();
+        Ok(Self { path, file, length, rewritten_length: length, records, receipts, boot, boots })
     }
 
     /// One on a disk that is always full.
     #[cfg(test)]
     pub(crate) fn on_full_disk(dir: &Path) -> Self {
-        let mut journal = Self::begin(dir, BTreeMap::new(), VecDeque::new()).unwrap();
+        let mut journal = Self::begin(dir, &Loaded::empty(), "this boot").unwrap();
         journal.file = append_to(Path::new("/dev/full")).unwrap();
         journal
     }
@@ -112,7 +126,10 @@ impl Journal {
     /// # Errors
     /// If writing or syncing fails, which is final.
     pub fn append(&mut self, saves: &[Save]) -> Result<(), DurableError> {
-        let line = batch_line(saves.iter().map(|save| (save.resource(), save.record())));
+        for save in saves {
+            note_boot(&mut self.boots, save.resource(), save.record(), &self.boot);
+        }
+        let line = batch_line(saves.iter().map(|save| (save.resource(), save.record())), &self.boots);
         self.file.write_all(line.as_bytes()).map_err(DurableError::on("write", &self.path))?;
         self.file.sync_data().map_err(DurableError::on("sync", &self.path))?;
         self.length += line.len() as u64;
@@ -135,7 +152,7 @@ impl Journal {
     }
 
     fn rewrite(&mut self) -> Result<(), DurableError> {
-        let text = whole(&self.records, &self.receipts);
+        let text = whole(&self.records, &self.receipts, &self.boots);
         durable::write(&self.path, text.as_bytes())?;
         self.file = append_to(&self.path)?;
         self.length = text.len() as u64;
@@ -151,6 +168,7 @@ impl Loaded {
         Self {
             records: BTreeMap::new(),
             receipts: VecDeque::new(),
+            boots: Boots::new(),
             missing: true,
             torn: false,
             corrupt: None,
@@ -173,11 +191,15 @@ fn parse(bytes: &[u8]) -> Loaded {
     for (index, line) in lines.iter().enumerate() {
         match parse_batch(line) {
             Ok(entries) => {
-                for Entry { resource, open, receipt } in entries {
+                for Entry { resource, open, boot, receipt } in entries {
                     let known = loaded.records.get(&resource).and_then(|r| r.receipt.as_ref());
                     if let Some(new) = receipt.as_ref().filter(|new| known != Some(new)) {
                         keep_receipt(&mut loaded.receipts, new);
                     }
+                    match open.zip(boot) {
+                        Some(known) => loaded.boots.insert(resource.clone(), known),
+                        None => loaded.boots.remove(&resource),
+                    };
                     loaded.records.insert(resource, Record { open, receipt });
                 }
             }
@@ -187,6 +209,15 @@ fn parse(bytes: &[u8]) -> Loaded {
         }
     }
     loaded
+}
+
+/// The first boot of an open token counts: it was armed then.
+fn note_boot(boots: &mut Boots, resource: &Name, record: &Record, boot: &str) {
+    match record.open {
+        Some(token) if boots.get(resource).is_some_and(|(known, _)| *known == token) => {}
+        Some(token) => drop(boots.insert(resource.clone(), (token, boot.to_owned()))),
+        None => drop(boots.remove(resource)),
+    }
 }
 
 fn keep_receipt(receipts: &mut VecDeque<Receipt>, receipt: &Receipt) {
@@ -211,11 +242,12 @@ fn parse_batch(line: &[u8]) -> io::Result<Vec<Entry>> {
     Ok(serde_json::from_slice(json)?)
 }
 
-fn batch_line<'a>(records: impl Iterator<Item = (&'a Name, &'a Record)>) -> String {
+fn batch_line<'a>(records: impl Iterator<Item = (&'a Name, &'a Record)>, boots: &Boots) -> String {
     let entries: Vec<Entry> = records
         .map(|(resource, record)| {
             let Record { open, receipt } = record.clone();
-            Entry { resource: resource.clone(), open, receipt }
+            let boot = open.and_then(|_| boots.get(resource)).map(|(_, boot)| boot.clone());
+            Entry { resource: resource.clone(), open, boot, receipt }
         })
         .collect();
     let json = serde_json::to_string(&entries).expect("names, numbers and text can be written as JSON");
@@ -223,13 +255,13 @@ fn batch_line<'a>(records: impl Iterator<Item = (&'a Name, &'a Record)>) -> Stri
 }
 
 /// A journal with the same content: first the receipts that are history, then the newest records.
-fn whole(records: &BTreeMap<Name, Record>, receipts: &VecDeque<Receipt>) -> String {
+fn whole(records: &BTreeMap<Name, Record>, receipts: &VecDeque<Receipt>, boots: &Boots) -> String {
     let past: Vec<(Name, Record)> = receipts
         .iter()
         .map(|receipt| (receipt.resource.clone(), Record { open: None, receipt: Some(receipt.clone()) }))
         .collect();
-    let past = batch_line(past.iter().map(|(name, record)| (name, record)));
-    format!("{HEADER}{past}{}", batch_line(records.iter()))
+    let past = batch_line(past.iter().map(|(name, record)| (name, record)), boots);
+    format!("{HEADER}{past}{}", batch_line(records.iter(), boots))
 }
 
 #[cfg(test)]

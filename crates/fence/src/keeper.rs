@@ -1,7 +1,7 @@
 //! The keeper: a small process between the daemon and each program it runs, `sitegate-fenced keeper …`.
 //!
-//! It is what makes "everything that starts resources runs under it" (design.md §5.2) true without the daemon: it goes into
-//! the control group, adopts whatever the program leaves running (it is a subreaper, see prctl(2)), so that this stays its
+//! It is what makes everything that starts resources run under the daemon (docs/fencing.md, "What it promises") while the
+//! daemon itself is away: it goes into the control group, adopts whatever the program leaves running (it is a subreaper, see prctl(2)), so that this stays its
 //! descendant, and reads the program's output, so that no pipe breaks, however often the daemon is restarted. Between going
 //! in and starting the program it looks whether the lease still stands: a keeper that was frozen before that look finds the
 //! lease withdrawn, one frozen after it is killed by the fence.
@@ -17,6 +17,7 @@ use std::{fs, thread};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::retry_on_intr;
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, WaitOptions, getpid, kill_process, kill_process_group,
     set_child_subreaper, wait, waitid,
@@ -120,7 +121,7 @@ fn keep(mut child: Child, output: PipeReader, stay: bool) {
     });
     if let Some(pid) = pid_of(&child) {
         // Not reaped yet, so that neither its pid nor its group can be somebody else's when it is killed.
-        let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+        let _ = retry_on_intr(|| waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT));
         if !stay {
             let _ = kill_process_group(pid, Signal::KILL);
         }
@@ -132,7 +133,7 @@ fn keep(mut child: Child, output: PipeReader, stay: bool) {
     if !stay {
         kill_children();
     }
-    while wait(WaitOptions::empty()).is_ok() {}
+    while reap_one() {}
     // The end of the channel, that is; a timeout says that somebody who is no child holds the pipe.
     let _ = all_copied.recv_timeout(LAST_OUTPUT);
 }
@@ -151,10 +152,15 @@ fn kill_children() {
             // Our own child, not reaped: the pid is its own.
             let _ = kill_process(child, Signal::KILL);
         }
-        if wait(WaitOptions::empty()).is_err() {
+        if !reap_one() {
             return;
         }
     }
+}
+
+/// Waits for the death of a child, inherited ones too; false if there is none left.
+fn reap_one() -> bool {
+    retry_on_intr(|| wait(WaitOptions::empty())).is_ok()
 }
 
 /// Copies output to the daemon, as long as there is one and it reads.
@@ -164,11 +170,18 @@ fn copy(mut from: PipeReader) {
         let _ = fcntl_setfl(&to, flags | OFlags::NONBLOCK);
     }
     let mut buffer = [0_u8; 4096];
-    while let Ok(count @ 1..) = from.read(&mut buffer) {
+    loop {
+        let count = match from.read(&mut buffer) {
+            Ok(count @ 1..) => count,
+            // To stop reading would break the program's pipe.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Ok(_) | Err(_) => return,
+        };
         let mut rest = &buffer[..count];
         while !rest.is_empty() {
             match rustix::io::write(&to, rest) {
                 Ok(written) => rest = &rest[written..],
+                Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::AGAIN) => {
                     let mut fds = [PollFd::new(&to, PollFlags::OUT)];
                     if !matches!(poll(&mut fds, Some(&UNREAD_MAX)), Ok(1..)) {

@@ -1,5 +1,5 @@
 //! The published leases: one small file in the runtime directory, replaced as a whole, which the next start of the daemon
-//! reads, and every keeper before it starts a program (design.md §5.2: "token and deadline are checked at exec").
+//! reads, and every keeper before it starts a program (docs/fencing.md, "What it promises", 2).
 //!
 //! One line per armed resource: `name token incarnation boot_ns raw_ns activity`; the first line bears the boot id.
 

@@ -7,10 +7,11 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
+use sitegate_host::journald::JournalLines;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Registry, fmt};
+use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
 use crate::config::{Log, LogFormat};
 
@@ -22,38 +23,54 @@ const FLUSH_WITHIN: Duration = Duration::from_secs(1);
 /// Logging that has begun.
 #[derive(Debug)]
 pub struct Logging {
-    lines: Option<Lines>,
+    lines: Lines,
+    filter: LogFilter,
+}
+
+/// Lets a reload change what is logged.
+#[derive(Clone, Debug)]
+pub struct LogFilter(reload::Handle<EnvFilter, Registry>);
+
+impl LogFilter {
+    /// Logs from now on what `log` says. Its format stays what it was.
+    pub fn change(&self, log: &Log) {
+        let parsed = EnvFilter::builder().parse(&log.filter).map_err(|error| error.to_string());
+        let changed = parsed.and_then(|filter| self.0.reload(filter).map_err(|error| error.to_string()));
+        if let Err(error) = changed {
+            tracing::warn!("the log's filter stays what it was: {error}");
+        }
+    }
 }
 
 /// Begins logging, for the whole process and once.
 ///
 /// # Errors
-/// As a sentence: no thread, no journald, or logging has begun already.
+/// As a sentence: no thread, or logging has begun already.
 pub fn start(log: &Log) -> Result<Logging, String> {
     let filter = EnvFilter::builder().parse(&log.filter).map_err(|error| error.to_string())?;
+    let (filter, handle) = reload::Layer::new(filter);
     let registry = Registry::default().with(filter);
-    if log.format == LogFormat::Journald {
-        let journald =
-            tracing_journald::layer().map_err(|error| format!("cannot reach journald: {error}"))?;
-        registry.with(journald).try_init().map_err(|error| error.to_string())?;
-        return Ok(Logging { lines: None });
-    }
     let lines = Lines::start(io::stderr()).map_err(|error| format!("cannot start a thread: {error}"))?;
-    let layer = fmt::layer().with_writer(lines.clone());
+    let layer = fmt::layer().with_writer(lines.clone()).with_ansi(false).with_target(false);
     match log.format {
         LogFormat::Json => registry.with(layer.json()).try_init(),
-        LogFormat::Text | LogFormat::Journald => registry.with(layer.with_ansi(false)).try_init(),
+        LogFormat::Text => registry.with(layer).try_init(),
+        LogFormat::Journald => registry.with(layer.event_format(JournalLines)).try_init(),
     }
     .map_err(|error| error.to_string())?;
-    Ok(Logging { lines: Some(lines) })
+    Ok(Logging { lines, filter: LogFilter(handle) })
 }
 
 impl Logging {
+    /// What can be changed of it.
+    #[must_use]
+    pub fn filter(&self) -> LogFilter {
+        self.filter.clone()
+    }
+
     /// Waits until what was logged is written, with a bound.
     pub fn flush(&self) {
-        if let Some(lines) = &self.lines {
-            lines.flush();
-        }
+        self.lines.flush();
     }
 }
 

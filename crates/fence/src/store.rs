@@ -11,10 +11,16 @@ use crate::deadman::{Save, Saved, Unsaved};
 use crate::journal::Journal;
 
 /// Takes saves in order and tells what became of them.
+///
+/// Neither queue has a number of places, since both are bounded by what is put in, however long the disk hangs: no resource
+/// has more than three records on their way (an arming; the order to fence a larger token that overtakes it; the receipt),
+/// because the next step of its fence or tenure waits for the last of them. That is a test of the deadman's
+/// (`at_most_three_records_of_a_resource_wait_for_the_disk`). A batch holds at least one record, and has one outcome. Places
+/// that could run out would have to be answered by losing a record, or by waiting for the disk.
 #[derive(Debug)]
 pub struct Store {
     saves: mpsc::Sender<Vec<Save>>,
-    /// One message per batch written. Bounded by what was given to [`Store::write`].
+    /// One message per batch written.
     pub outcomes: UnboundedReceiver<Outcome>,
     thread: JoinHandle<()>,
 }
@@ -102,13 +108,11 @@ pub fn with_causes(error: &dyn Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, VecDeque};
-
     use sitegate_fence_client::wire::Name;
 
     use super::*;
     use crate::deadman::Record;
-    use crate::journal::load;
+    use crate::journal::{Loaded, load};
 
     fn save(open: u64) -> Vec<Save> {
         vec![Save::for_test(Name::new("db").unwrap(), Record { open: Some(open), receipt: None })]
@@ -117,7 +121,7 @@ mod tests {
     #[tokio::test]
     async fn tells_of_what_is_durable() {
         let dir = tempfile::tempdir().unwrap();
-        let journal = Journal::begin(dir.path(), BTreeMap::new(), VecDeque::new()).unwrap();
+        let journal = Journal::begin(dir.path(), &Loaded::empty(), "this boot").unwrap();
         let mut store = Store::start(Ok(journal)).unwrap();
         store.write(save(1));
         assert!(matches!(store.outcomes.recv().await, Some(Outcome::Saved(saved)) if saved.len() == 1));

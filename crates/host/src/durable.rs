@@ -102,10 +102,11 @@ pub enum LockError {
 const PID_BYTES_MAX: u64 = 20;
 
 impl LockFile {
-    /// Takes the lock `path`, creating it if need be, and writes our pid into it.
+    /// Takes the lock `path`, creating it if need be, and writes our pid into it, as far as there is room: a full disk does not
+    /// keep a daemon from a lock that it holds.
     ///
     /// # Errors
-    /// [`LockError::Held`] with the other's pid; [`LockError::Failed`] if the file cannot be opened or written.
+    /// [`LockError::Held`] with the other's pid; [`LockError::Failed`] if the file cannot be opened or locked.
     pub fn acquire(path: &Path) -> Result<Self, LockError> {
         let open = File::options().read(true).write(true).create(true).truncate(false).open(path);
         let mut file = open.map_err(DurableError::on("open", path))?;
@@ -120,10 +121,11 @@ impl LockFile {
             }
             Err(TryLockError::Error(error)) => return Err(DurableError::on("lock", path)(error).into()),
         }
-        file.set_len(0)
+        // The pid is for people. Without it, whoever comes second is told of process `?`.
+        let _ = file
+            .set_len(0)
             .and_then(|()| file.rewind())
-            .and_then(|()| writeln!(file, "{}", std::process::id()))
-            .map_err(DurableError::on("write", path))?;
+            .and_then(|()| writeln!(file, "{}", std::process::id()));
         Ok(Self { _file: file })
     }
 }
@@ -159,5 +161,18 @@ mod tests {
         assert!(error.contains(&format!("locked by process {}", std::process::id())), "{error}");
         drop(held);
         LockFile::acquire(&path).unwrap();
+    }
+
+    #[test]
+    fn a_full_disk_does_not_cost_the_lock() {
+        // Locks lie on the file, and this one is everybody's: a neighbour running the same test may hold it for a moment.
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        loop {
+            match LockFile::acquire(Path::new("/dev/full")) {
+                Ok(_) => return,
+                Err(LockError::Held { .. }) if std::time::Instant::now() < until => std::thread::yield_now(),
+                Err(error) => panic!("{error}"),
+            }
+        }
     }
 }

@@ -5,6 +5,7 @@ pub mod cgroup;
 pub mod clock;
 pub mod diagnostic;
 pub mod durable;
+pub mod journald;
 pub mod output;
 pub mod process;
 pub mod program;

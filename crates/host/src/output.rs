@@ -8,6 +8,9 @@ use tracing::{info, warn};
 
 /// How much of one program run goes to the log, in bytes. A hook that says more is ill; the log must not suffer.
 pub const LOGGED_BYTES_MAX: u64 = 64 * 1024;
+/// What a line counts beside its text, in bytes: about what the log puts around it (time, level, ticket, program). Without it,
+/// lines of a byte each would make a log many times as long as what they say.
+pub const LINE_OVERHEAD_BYTES: u64 = 128;
 /// The longest logged line, in bytes; what is longer is broken.
 pub const LINE_BYTES_MAX: usize = 1024;
 /// How much of the end is kept to be shown with an error, in bytes.
@@ -20,7 +23,9 @@ pub struct Collector {
     program: String,
     line: Vec<u8>,
     tail: VecDeque<u8>,
+    /// What was logged has cost, in bytes.
     logged: u64,
+    /// What was not logged, in bytes as they were written.
     dropped: u64,
 }
 
@@ -57,12 +62,13 @@ impl Collector {
 
     fn log_line(&mut self) {
         let line = std::mem::take(&mut self.line);
-        let length = line.len() as u64 + 1;
-        if self.logged + length > LOGGED_BYTES_MAX {
-            self.dropped += length;
+        let written = line.len() as u64 + 1;
+        let cost = written + LINE_OVERHEAD_BYTES;
+        if self.logged + cost > LOGGED_BYTES_MAX {
+            self.dropped += written;
             return;
         }
-        self.logged += length;
+        self.logged += cost;
         info!(ticket = %self.ticket, program = %self.program, "{}", printable(&line));
     }
 
@@ -109,6 +115,17 @@ mod tests {
         assert!(collector.dropped > 900_000);
         assert!(collector.line.len() <= LINE_BYTES_MAX);
         assert_eq!(collector.finish().len(), TAIL_BYTES_MAX);
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_short_lines_costs_no_more_than_one_of_long_lines() {
+        const LINES: u64 = 50_000;
+        let flood = "x\n".repeat(50_000);
+        let mut collector = Collector::new("db", "/bin/flood");
+        collector.drain(&mut flood.as_bytes()).await;
+        let logged_lines = LINES - collector.dropped / 2;
+        assert_eq!(logged_lines, LOGGED_BYTES_MAX / (LINE_OVERHEAD_BYTES + 2));
+        assert!(logged_lines * (LINE_OVERHEAD_BYTES + 2) <= LOGGED_BYTES_MAX);
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::net::unix::pipe;
+use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use crate::output::Collector;
@@ -142,13 +143,9 @@ impl Runner {
         env.insert(MARK_VARIABLE.to_owned(), mark.clone());
         let mut argv = vec![program.path.clone().into_os_string()];
         argv.extend_from_slice(&program.arguments);
-        let running = Guarded::new(Running::spawn(
-            &program.path,
-            &argv,
-            env,
-            Stdio::from(stdout),
-            Stdio::from(stderr),
-        )?);
+        let (stdout, stderr) = (Stdio::from(stdout), Stdio::from(stderr));
+        let running = Running::spawn(&program.path, &argv, env, stdout, stderr)?;
+        let running = Guarded { running: Some(running), sweeper: self.sweeper.clone(), mark: mark.clone() };
 
         let until_end = async {
             tokio::select! {
@@ -188,18 +185,18 @@ impl Runner {
     }
 }
 
-/// A program that does not outlive the interest in it: if the run is given up, it is killed.
+/// A program that does not outlive the interest in it: if the run is given up, it is killed with all it has started.
 #[derive(Debug)]
-struct Guarded(Option<Running>);
+struct Guarded {
+    running: Option<Running>,
+    sweeper: Sweeper,
+    mark: String,
+}
 
 impl Guarded {
-    fn new(running: Running) -> Self {
-        Self(Some(running))
-    }
-
     /// Waits until it has ended. Safe to cancel.
     async fn ended(&self) -> io::Result<()> {
-        match &self.0 {
+        match &self.running {
             Some(running) => running.ended().await,
             None => Ok(()),
         }
@@ -207,7 +204,7 @@ impl Guarded {
 
     /// Kills what is left of its group and lets it be reaped.
     fn release(mut self) -> Running {
-        let running = self.0.take().expect("only this takes it, and it consumes the guard");
+        let running = self.running.take().expect("only this takes it, and it consumes the guard");
         running.kill_group();
         running
     }
@@ -215,9 +212,20 @@ impl Guarded {
 
 impl Drop for Guarded {
     fn drop(&mut self) {
-        if let Some(running) = &self.0 {
-            running.kill_group();
-        }
+        let Some(running) = self.running.take() else { return };
+        running.kill_group();
+        // Without a runtime the process is ending; then its children are somebody else's.
+        let Ok(runtime) = Handle::try_current() else { return };
+        let target = Target { mark: std::mem::take(&mut self.mark), cgroups: Vec::new() };
+        let sweeper = self.sweeper.clone();
+        runtime.spawn(async move {
+            // What could not be killed is not waited for; it is found again by the next daemon's `kill_left_over`.
+            let _ = sweeper.kill(target, KILL_WITHIN).await;
+            if running.ended().await.is_ok() {
+                // Only so that no zombie keeps its pid: how it ended interests nobody.
+                let _ = running.reap();
+            }
+        });
     }
 }
 

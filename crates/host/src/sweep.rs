@@ -4,10 +4,10 @@
 //! children inherit, and descent (parents that die hand their children to a subreaper, see prctl(2)). Processes that
 //! are not in a control group are first all stopped, so that none forks away while the others die, then killed.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, TrySendError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,9 +15,13 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Signal;
 use rustix::time::Timespec;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::cgroup::Cgroup;
-use crate::process::{self, Environment, Process, Stat};
+use crate::process::{self, Process, Stat};
+
+mod look;
+use look::{Look, Marks};
 
 /// The environment variable that marks every process of a program.
 pub const MARK_VARIABLE: &str = "SITEGATE_CONTAINMENT";
@@ -43,11 +47,18 @@ pub struct Swept {
 #[error("not all processes are dead: {0}")]
 pub struct NotSwept(pub String);
 
+/// How many kills may wait for the thread that kills. It takes all that wait at each look, so that more than a few only wait
+/// where it hangs (in the kernel, with what it looks at): ten thousand resources, with a kill of one program each beside.
+const JOBS_MAX: usize = 32 * 1024;
+/// How long after its limit a kill is answered at the latest, by whoever waits if not by the thread that kills: a few looks,
+/// on a machine with many processes.
+const ANSWER_AFTER: Duration = Duration::from_secs(1);
+
 /// One thread that kills for everybody: looking through all processes is the expensive part, and one look serves all
 /// that wait.
 #[derive(Clone, Debug)]
 pub struct Sweeper {
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::SyncSender<Job>,
 }
 
 #[derive(Debug)]
@@ -71,12 +82,13 @@ impl Sweeper {
     /// # Errors
     /// If no thread can be started.
     pub fn start() -> io::Result<Self> {
-        let (jobs, queue) = mpsc::channel();
+        let (jobs, queue) = mpsc::sync_channel(JOBS_MAX);
         thread::Builder::new().name("sweeper".to_owned()).spawn(move || serve(&queue))?;
         Ok(Self { jobs })
     }
 
-    /// Kills all of `target` and waits until it is dead, at most `within`.
+    /// Kills all of `target` and waits until it is dead, at most `within`, and never for the thread that kills: if that hangs,
+    /// the answer is that nothing is certain.
     ///
     /// # Errors
     /// [`NotSwept`] with what is left and why.
@@ -94,8 +106,16 @@ impl Sweeper {
             done,
         };
         let gone = || NotSwept("the thread that kills has ended".to_owned());
-        self.jobs.send(job).map_err(|_| gone())?;
-        result.await.map_err(|_| gone())?
+        self.jobs.try_send(job).map_err(|refused| match refused {
+            TrySendError::Full(_) => {
+                NotSwept(format!("{JOBS_MAX} kills wait for the thread that kills: it hangs"))
+            }
+            TrySendError::Disconnected(_) => gone(),
+        })?;
+        match timeout(within + ANSWER_AFTER, result).await {
+            Ok(answer) => answer.map_err(|_| gone())?,
+            Err(_elapsed) => Err(NotSwept("the thread that kills does not answer".to_owned())),
+        }
     }
 }
 
@@ -139,84 +159,6 @@ fn pass(mut jobs: Vec<Job>, marks: &mut Marks) -> Vec<Job> {
         wait_for_deaths(&dying);
     }
     rest
-}
-
-/// The marks of processes, remembered while there is killing to do: an environment is read once.
-type Marks = HashMap<Process, Option<String>>;
-
-/// All processes at one moment, by descent and mark.
-struct Look {
-    own: i32,
-    stats: BTreeMap<i32, Stat>,
-    children: HashMap<i32, Vec<i32>>,
-    marked: Vec<(String, i32)>,
-    failed: Option<String>,
-}
-
-impl Look {
-    fn take(marks: &mut Marks) -> Self {
-        let own = i32::try_from(std::process::id()).unwrap_or(0);
-        let (stats, children) = (BTreeMap::new(), HashMap::new());
-        let mut look = Self { own, stats, children, marked: Vec::new(), failed: None };
-        match process::all() {
-            Ok(all) => all.into_iter().filter(Stat::alive).for_each(|stat| look.add(stat, marks)),
-            Err(error) => look.failed = Some(format!("cannot read /proc: {error}")),
-        }
-        look
-    }
-
-    fn add(&mut self, stat: Stat, marks: &mut Marks) {
-        let pid = stat.process.pid;
-        if stat.parent == self.own {
-            // It may not have got to its exec yet, which will mark it.
-            marks.remove(&stat.process);
-        }
-        let mark = match marks.get(&stat.process) {
-            Some(known) => known.clone(),
-            None => match process::environment(pid, MARK_VARIABLE) {
-                Environment::Has(mark) => Some(String::from_utf8_lossy(&mark).into_owned()),
-                Environment::Lacks => None,
-                // Nothing is remembered of it: in the middle of an exec it shows nothing, and a mark right after.
-                Environment::Hidden => {
-                    self.add_unmarked(stat);
-                    return;
-                }
-            },
-        };
-        marks.insert(stat.process, mark.clone());
-        if let Some(mark) = mark {
-            self.marked.push((mark, pid));
-        }
-        self.add_unmarked(stat);
-    }
-
-    fn add_unmarked(&mut self, stat: Stat) {
-        let pid = stat.process.pid;
-        self.children.entry(stat.parent).or_default().push(pid);
-        self.stats.insert(pid, stat);
-    }
-
-    /// The living processes that bear the mark or were known before, and their descendants; never this process.
-    fn belonging(&self, mark: &str, known: &BTreeSet<Process>) -> Vec<Stat> {
-        let bears =
-            |m: &str| m.strip_prefix(mark).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        let mut todo: Vec<i32> = self.marked.iter().filter(|(m, _)| bears(m)).map(|(_, pid)| *pid).collect();
-        todo.extend(
-            known
-                .iter()
-                .map(|process| process.pid)
-                .filter(|pid| self.stats.get(pid).is_some_and(|stat| known.contains(&stat.process))),
-        );
-        let mut seen = BTreeSet::from([self.own]);
-        let mut found = Vec::new();
-        while let Some(pid) = todo.pop() {
-            if seen.insert(pid) {
-                found.extend(self.stats.get(&pid).copied());
-                todo.extend(self.children.get(&pid).into_iter().flatten());
-            }
-        }
-        found
-    }
 }
 
 enum Progress {
@@ -264,8 +206,11 @@ impl Job {
         if Instant::now() < self.until || self.empty_looks > 0 {
             return Progress::Again;
         }
-        let mut left: Vec<String> =
-            found.iter().map(|s| format!("{} ({})", s.process.pid, process::name(s.process.pid))).collect();
+        let name = |s: &Stat| format!("{} ({})", s.process.pid, process::name(s.process.pid));
+        let mut left: Vec<String> = found.iter().take(LEFT_NAMED_MAX).map(name).collect();
+        if found.len() > LEFT_NAMED_MAX {
+            left.push(format!("and {} more", found.len() - LEFT_NAMED_MAX));
+        }
         left.append(&mut self.populated);
         left.extend(self.trouble.take());
         Progress::Done(Err(NotSwept(left.join(", "))))
@@ -309,6 +254,8 @@ impl Job {
     }
 }
 
+/// How many processes that are left an error names: it goes into logs, events and answers.
+const LEFT_NAMED_MAX: usize = 10;
 /// How much of a job's time is kept for plain killing when its processes do not come to stand still.
 const PLAIN_KILLING: Duration = Duration::from_millis(50);
 /// How many deaths are waited for by descriptor at once; others are seen by looking again.

@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{Resource, getrlimit};
+use rustix::thread::{CapabilitySet, capabilities};
 use sitegate_fence::config::{Config, DEFAULT_PATH};
+use sitegate_fence::logging::LogFilter;
 use sitegate_fence::store::with_causes;
 use sitegate_fence::{daemon, keeper, logging};
 
@@ -22,7 +24,8 @@ Options:
   -V, --version      show the version
 
 It stops on SIGTERM without fencing anything: what is armed stays armed, what runs stays running, and
-the next start carries on, or fences what was not extended in time.
+the next start carries on, or fences what was not extended in time. On SIGHUP it reads its configuration again, all or
+nothing.
 
 Exit codes: 0 ended by a signal, or the check found nothing wrong; 1 could not start or go on;
 2 wrong command line; 3 wrong configuration.
@@ -118,12 +121,12 @@ fn serve(path: &Path) -> ExitCode {
             return ExitCode::from(FAILED);
         }
     };
-    let code = serve_logging(config);
+    let code = serve_logging(config, path, logging.filter());
     logging.flush();
     code
 }
 
-fn serve_logging(config: Config) -> ExitCode {
+fn serve_logging(config: Config, path: &Path, filter: LogFilter) -> ExitCode {
     lock_memory();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -132,7 +135,7 @@ fn serve_logging(config: Config) -> ExitCode {
             return ExitCode::from(FAILED);
         }
     };
-    let result = runtime.block_on(daemon::run(config));
+    let result = runtime.block_on(daemon::run(config, path, filter));
     // A blocking task may hang with the disk or the reboot it waits for.
     runtime.shutdown_background();
     match result {
@@ -144,16 +147,20 @@ fn serve_logging(config: Config) -> ExitCode {
     }
 }
 
-/// Keeps this daemon in memory, where that is allowed without a limit: on a machine that thrashes it has to fence in time.
-/// Under a limit, growing past it would fail instead.
+/// Keeps this daemon in memory: on a machine that thrashes it has to fence in time. Under a limit, growing past it would fail
+/// instead; root's right to lock memory knows none.
 fn lock_memory() {
-    if getrlimit(Resource::Memlock).current.is_some() {
-        tracing::debug!("memory is not locked: LimitMEMLOCK is not infinity");
-        return;
+    let limited = getrlimit(Resource::Memlock).current.is_some();
+    let may = capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK));
+    if limited && !may {
+        return tracing::info!(
+            "memory is not locked: LimitMEMLOCK is not infinity, and there is no CAP_IPC_LOCK"
+        );
     }
     let all = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
-    if let Err(error) = mlockall(all) {
-        tracing::debug!("memory is not locked: {error}");
+    match mlockall(all) {
+        Ok(()) => tracing::info!("memory is locked"),
+        Err(error) => tracing::warn!("memory is not locked: {error}"),
     }
 }
 

@@ -3,30 +3,41 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use sitegate_fence_client::request::{Reply, event_line, reply_line};
-use sitegate_fence_client::wire::{Name, Notice, Proof, Receipt, Refusal};
-use tokio::sync::mpsc::{self, UnboundedSender};
-use tokio::sync::{Semaphore, oneshot};
+use sitegate_fence_client::request::{Reply, event_line};
+use sitegate_fence_client::wire::{Name, Notice, Proof, Receipt, Refusal, Token};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tracing::{error, info, warn};
 
+use super::clients::Connected;
 use super::history::{History, is_news};
 use super::pending::{Asker, Awaited, Pending};
-use super::session::{ClientId, FromClient};
+use super::reload::Coming;
+use super::session::ClientId;
 use crate::config::Config;
-use crate::deadman::{Deadman, Leases, Order, RunId};
+use crate::deadman::{Deadman, Leases, Order, RunId, State};
 use crate::leases;
 use crate::programs::{Programs, Role};
 use crate::store::{Outcome, Store, with_causes};
 
 /// How many `start` and `stop` programs run at once; more would only get in each other's way. Plans have their own bound.
 const PROGRAMS_AT_ONCE: usize = 64;
+/// How many ends of programs and kills may wait for the loop, which takes all that wait in one turn. Whoever comes to a full
+/// queue waits for that turn.
+pub(super) const ENDS_MAX: usize = 1024;
 
 #[derive(Debug)]
 pub(super) struct Core {
+    /// What is in force, plan by plan.
     pub(super) config: Config,
+    /// What a reload has brought that cannot be in force yet.
+    pub(super) coming: BTreeMap<Name, Coming>,
+    /// The last receipts of resources that are not in `fenced.toml`, should they come back.
+    pub(super) forgotten: BTreeMap<Name, Receipt>,
     pub(super) deadman: Deadman,
     pub(super) programs: Programs,
     pub(super) boot_id: String,
+    /// Tokens that were armed in an earlier boot of the machine.
+    pub(super) restarted: BTreeMap<Name, Token>,
     pub(super) site: Option<Name>,
     pub(super) history: History,
     pub(super) pending: Pending,
@@ -38,8 +49,12 @@ pub(super) struct Core {
     /// Why nothing can be written any more, if so.
     pub(super) store_failed: Option<String>,
     pub(super) cancels: HashMap<RunId, oneshot::Sender<()>>,
-    pub(super) done: UnboundedSender<Done>,
+    pub(super) done: mpsc::Sender<Done>,
     pub(super) room: Arc<Semaphore>,
+    /// One place: for the attempt to restart the machine.
+    pub(super) restarting: Arc<Semaphore>,
+    /// One place: for whoever writes down the site's name.
+    pub(super) remembering: Arc<Semaphore>,
 }
 
 /// The end of something that was ordered.
@@ -58,13 +73,6 @@ pub(super) enum Ended {
     Stop(Result<(), String>),
 }
 
-#[derive(Debug)]
-pub(super) struct Connected {
-    lines: mpsc::Sender<String>,
-    pub(super) watches: bool,
-    finished: bool,
-}
-
 impl Core {
     pub(super) fn new(
         config: Config,
@@ -73,13 +81,16 @@ impl Core {
         boot_id: String,
         site: Option<Name>,
         receipts: impl IntoIterator<Item = Receipt>,
-        done: UnboundedSender<Done>,
+        done: mpsc::Sender<Done>,
     ) -> Self {
         Self {
             config,
+            coming: BTreeMap::new(),
+            forgotten: BTreeMap::new(),
             deadman,
             programs,
             boot_id,
+            restarted: BTreeMap::new(),
             site,
             history: History::new(receipts),
             pending: Pending::default(),
@@ -90,7 +101,14 @@ impl Core {
             cancels: HashMap::new(),
             done,
             room: Arc::new(Semaphore::new(PROGRAMS_AT_ONCE)),
+            restarting: Arc::new(Semaphore::new(1)),
+            remembering: Arc::new(Semaphore::new(1)),
         }
+    }
+
+    /// Whether nothing is armed or being fenced.
+    pub(super) fn is_idle(&self) -> bool {
+        self.deadman.views().all(|(_, view)| view.state == State::Unarmed)
     }
 
     /// When [`tick`](Self::tick) is due, on each clock.
@@ -100,25 +118,6 @@ impl Core {
 
     pub(super) fn tick(&mut self) {
         self.deadman.tick(leases::now());
-    }
-
-    pub(super) fn client(&mut self, message: FromClient) {
-        match message {
-            FromClient::Connected { client, lines } => {
-                self.clients.insert(client, Connected { lines, watches: false, finished: false });
-            }
-            FromClient::Request { client, id, request } => self.request(Asker { client, id }, request),
-            FromClient::Finished { client } => {
-                if let Some(connected) = self.clients.get_mut(&client) {
-                    connected.finished = true;
-                }
-                self.let_go(client);
-            }
-            FromClient::Gone { client } => {
-                self.clients.remove(&client);
-                self.pending.forget(client);
-            }
-        }
     }
 
     pub(super) fn done(&mut self, Done { resource, run, what }: Done) {
@@ -177,6 +176,7 @@ impl Core {
         for (asker, reply) in std::mem::take(&mut self.unsaid) {
             self.reply(asker, &reply);
         }
+        self.take_up_what_comes();
     }
 
     /// Takes note of whether the newest leases are in the file. If not, whoever relies on them is told.
@@ -218,34 +218,8 @@ impl Core {
             return;
         }
         self.history.note(notice);
-        let Ok(line) = event_line(notice) else { return };
-        let watching: Vec<ClientId> =
-            self.clients.iter().filter(|(_, c)| c.watches).map(|(client, _)| *client).collect();
-        watching.into_iter().for_each(|client| self.send(client, line.clone()));
-    }
-
-    pub(super) fn reply(&mut self, asker: Asker, reply: &Reply) {
-        if let Ok(line) = reply_line(asker.id, reply) {
-            self.send(asker.client, line);
-        }
-        self.let_go(asker.client);
-    }
-
-    fn send(&mut self, client: ClientId, line: String) {
-        let Some(connected) = self.clients.get(&client) else { return };
-        if connected.lines.try_send(line).is_err() {
-            warn!(?client, "disconnected: it does not read what it is told");
-            self.clients.remove(&client);
-            self.pending.forget(client);
-        }
-    }
-
-    /// A client that asks no more is let go once nothing is left to tell it.
-    fn let_go(&mut self, client: ClientId) {
-        let finished = self.clients.get(&client).is_some_and(|c| c.finished);
-        let unsaid = self.unsaid.iter().any(|(asker, _)| asker.client == client);
-        if finished && !unsaid && !self.pending.waits(client) {
-            self.clients.remove(&client);
+        if let Ok(line) = event_line(notice) {
+            self.tell_watchers(&line);
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sitegate_fence_client::wire::{Deadline, Name, Proof, Reason, Token};
 use sitegate_host::clock::unix_ms;
 use sitegate_host::sweep::Swept;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tracing::error;
 
 use super::core::{Core, Done, Ended};
@@ -14,7 +14,7 @@ use super::setup::for_sweeper;
 use crate::config::Hook;
 use crate::deadman::RunId;
 use crate::leases;
-use crate::plan::{Driver, Level};
+use crate::plan::{Driver, Level, RebootMethod};
 use crate::programs::{Role, Run, Told, limit_from};
 use crate::reboot::restart_machine;
 
@@ -30,7 +30,7 @@ impl Core {
                 (Err(why), _) => Err(why),
                 (Ok(()), Err(left)) => Err(left.to_string()),
             };
-            tell(&done, Done { resource, run, what: Ended::Kill(result) });
+            tell(&done, Done { resource, run, what: Ended::Kill(result) }).await;
         });
     }
 
@@ -56,20 +56,27 @@ impl Core {
                 tokio::spawn(async move {
                     let result =
                         programs.run(&program, cancel).await.map(|()| proof(format!("{what} exited with 0")));
-                    tell(&done, Done { resource: program.resource, run, what: Ended::Level(result) });
+                    tell(&done, Done { resource: program.resource, run, what: Ended::Level(result) }).await;
                 });
+            }
+            // Doing it once more would change nothing, and nothing would ever end it.
+            Driver::Reboot(_) if self.restarted.get(&resource) == Some(&token) => {
+                let what = Ended::Level(Ok(proof("the machine has restarted since it was armed".to_owned())));
+                tokio::spawn(async move { tell(&done, Done { resource, run, what }).await });
             }
             Driver::Reboot(method) => {
                 error!(ticket = %resource, token, %reason, "RESTARTING THE MACHINE, as the fence plan says");
-                tokio::task::spawn_blocking(move || {
-                    let why = restart_machine(method);
-                    tell(&done, Done { resource, run, what: Ended::Level(Err(why)) });
+                let (restarting, cancel) = (Arc::clone(&self.restarting), self.cancel(run));
+                tokio::spawn(async move {
+                    let why = restart(method, restarting, cancel).await;
+                    tell(&done, Done { resource, run, what: Ended::Level(Err(why)) }).await;
                 });
             }
             Driver::Removed => {
-                let why =
-                    "it is no longer in fenced.toml: put it back and restart sitegate-fenced".to_owned();
-                tell(&done, Done { resource, run, what: Ended::Level(Err(why)) });
+                let why = "it is no longer in fenced.toml: put it back and reload sitegate-fenced".to_owned();
+                tokio::spawn(async move {
+                    tell(&done, Done { resource, run, what: Ended::Level(Err(why)) }).await;
+                });
             }
         }
     }
@@ -94,7 +101,8 @@ impl Core {
             Role::Stop | Role::Level(_) => Ended::Stop(result),
         };
         let Some(Hook { command, within }) = hook else {
-            return tell(&done, Done { resource, run, what: end(Ok(())) });
+            tokio::spawn(async move { tell(&done, Done { resource, run, what: end(Ok(())) }).await });
+            return;
         };
         let reason = Reason::new(reason).expect("a word is a reason");
         let told = Told { site: self.site.clone(), reason, deadline };
@@ -110,7 +118,7 @@ impl Core {
                 }
                 _ = &mut cancel => Err("was given up before its turn".to_owned()),
             };
-            tell(&done, Done { resource: program.resource, run, what: end(result) });
+            tell(&done, Done { resource: program.resource, run, what: end(result) }).await;
         });
     }
 
@@ -133,7 +141,37 @@ fn proof(what: String) -> Proof {
     Proof { what, unix_ms: unix_ms() }
 }
 
-fn tell(done: &tokio::sync::mpsc::UnboundedSender<Done>, end: Done) {
+/// Restarts the machine, once at a time: where the kernel hangs in the attempt, more of them would only collect threads.
+async fn restart(method: RebootMethod, restarting: Arc<Semaphore>, cancel: oneshot::Receiver<()>) -> String {
+    let place = tokio::select! {
+        place = restarting.acquire_owned() => place,
+        _ = cancel => return "an earlier attempt to restart the machine still hangs".to_owned(),
+    };
+    let tried = tokio::task::spawn_blocking(move || {
+        let why = restart_machine(method);
+        drop(place);
+        why
+    });
+    tried.await.unwrap_or_else(|error| error.to_string())
+}
+
+/// Waits for a place, if all are taken, until the loop has looked: nothing that ended is forgotten.
+async fn tell(done: &mpsc::Sender<Done>, end: Done) {
     // The other end goes only when the daemon ends.
-    let _ = done.send(end);
+    let _ = done.send(end).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_attempt_to_restart_the_machine_at_a_time() {
+        // No place is left, so this one never gets as far as to try.
+        let hangs = Arc::new(Semaphore::new(0));
+        let (given_up, cancel) = oneshot::channel();
+        let waits = tokio::spawn(restart(RebootMethod::Syscall, hangs, cancel));
+        given_up.send(()).unwrap();
+        assert!(waits.await.unwrap().contains("still hangs"));
+    }
 }

@@ -7,8 +7,9 @@ use sitegate_fence_client::wire::{Name, Notice, Refusal, Token};
 
 use super::session::ClientId;
 
-/// How many requests may wait at once. A client that exceeds this asks without ever listening.
-const WAITING_MAX: usize = 100_000;
+/// How many requests of one client may wait at once: two for each of ten thousand resources. A client that exceeds this asks
+/// without ever listening. It is a bound for each client, so that none can keep another from its deadlines.
+pub(super) const WAITING_MAX: usize = 20_000;
 
 /// Whom to answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,18 +30,19 @@ pub(super) enum Awaited {
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     waiting: BTreeMap<(Name, Awaited), Vec<(Token, Asker)>>,
-    count: usize,
+    /// How many of each client wait, where any do.
+    counts: BTreeMap<ClientId, usize>,
 }
 
 impl Pending {
-    /// Whether another request may wait.
-    pub(super) fn has_room(&self) -> bool {
-        self.count < WAITING_MAX
+    /// Whether another request of this client may wait.
+    pub(super) fn has_room(&self, client: ClientId) -> bool {
+        self.counts.get(&client).is_none_or(|count| *count < WAITING_MAX)
     }
 
     pub(super) fn add(&mut self, asker: Asker, resource: Name, awaited: Awaited, token: Token) {
         self.waiting.entry((resource, awaited)).or_default().push((token, asker));
-        self.count += 1;
+        *self.counts.entry(asker.client).or_default() += 1;
     }
 
     /// The replies that a notice makes due.
@@ -85,7 +87,7 @@ impl Pending {
 
     /// Whether a client still waits for something.
     pub(super) fn waits(&self, client: ClientId) -> bool {
-        self.waiting.values().flatten().any(|(_, asker)| asker.client == client)
+        self.counts.contains_key(&client)
     }
 
     /// Forgets a client that has gone.
@@ -94,7 +96,7 @@ impl Pending {
             askers.retain(|(_, asker)| asker.client != client);
             !askers.is_empty()
         });
-        self.count = self.waiting.values().map(Vec::len).sum();
+        self.counts.remove(&client);
     }
 
     fn take(
@@ -110,7 +112,44 @@ impl Pending {
         if !rest.is_empty() {
             self.waiting.insert(key, rest);
         }
-        self.count -= settled.len();
+        for (_, asker) in &settled {
+            self.uncount(asker.client);
+        }
         settled.into_iter().map(|(_, asker)| (asker, reply.clone())).collect()
+    }
+
+    fn uncount(&mut self, client: ClientId) {
+        if let Some(count) = self.counts.get_mut(&client) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&client);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asker(client: u64) -> Asker {
+        Asker { client: ClientId(client), id: None }
+    }
+
+    #[test]
+    fn a_client_that_asks_without_end_takes_no_room_from_others() {
+        let db = Name::new("db").unwrap();
+        let mut pending = Pending::default();
+        for _ in 0..WAITING_MAX {
+            assert!(pending.has_room(ClientId(1)));
+            pending.add(asker(1), db.clone(), Awaited::Fence, 7);
+        }
+        assert!(!pending.has_room(ClientId(1)) && pending.has_room(ClientId(2)));
+        pending.add(asker(2), db.clone(), Awaited::Arm, 8);
+        pending.forget(ClientId(1));
+        assert!(pending.has_room(ClientId(1)) && !pending.waits(ClientId(1)) && pending.waits(ClientId(2)));
+        let said = Reply::Error { why: "x".to_owned() };
+        assert_eq!(pending.fail_all(Awaited::Arm, &said), [(asker(2), said)]);
+        assert!(!pending.waits(ClientId(2)));
     }
 }

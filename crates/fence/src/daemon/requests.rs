@@ -1,20 +1,27 @@
 //! What clients ask for, and the answers that can be given at once.
 
+use std::sync::Arc;
+
 use sitegate_fence_client::request::{Extension, NotExtended, Reply, Request};
 use sitegate_fence_client::wire::{Incarnation, Name, Reason, Refusal, Token};
 use sitegate_host::durable;
 use tracing::{info, warn};
 
 use super::core::{Core, no_receipt};
-use super::pending::{Asker, Awaited};
+use super::pending::{Asker, Awaited, WAITING_MAX};
 use super::setup::SITE_FILE;
 use crate::leases;
 use crate::store::with_causes;
 
 impl Core {
     pub(super) fn request(&mut self, asker: Asker, request: Request) {
-        if !self.pending.has_room() {
-            let why = "too many requests are waiting for an answer: read the answers".to_owned();
+        let waits = matches!(
+            request,
+            Request::Arm { .. } | Request::Start { .. } | Request::Stop { .. } | Request::Fence { .. }
+        );
+        if waits && !self.pending.has_room(asker.client) {
+            let why =
+                format!("{WAITING_MAX} requests of this client are waiting for an answer: read the answers");
             return self.reply(asker, &Reply::Error { why });
         }
         let now = leases::now();
@@ -55,18 +62,25 @@ impl Core {
         if let Some(site) = site.filter(|site| self.config.site.is_none() && self.site.as_ref() != Some(site))
         {
             info!(%site, "the site's name, as a client says");
-            let file = self.config.state_dir.join(SITE_FILE);
-            let text = format!("{site}\n");
-            // Not waited for: only what is fenced after a restart and before the next hello would miss it.
-            tokio::task::spawn_blocking(move || {
-                if let Err(error) = durable::write(&file, text.as_bytes()) {
-                    warn!("cannot remember the site's name: {}", with_causes(&error));
-                }
-            });
+            self.remember(&site);
             self.site = Some(site);
         }
         let status = Reply::Status(self.status());
         self.reply(asker, &status);
+    }
+
+    /// Writes down the site's name. Not waited for: only what is fenced after a restart and before the next hello would miss
+    /// it. Nor done while an earlier write hangs.
+    fn remember(&self, site: &Name) {
+        let Ok(place) = Arc::clone(&self.remembering).try_acquire_owned() else { return };
+        let file = self.config.state_dir.join(SITE_FILE);
+        let text = format!("{site}\n");
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = durable::write(&file, text.as_bytes()) {
+                warn!("cannot remember the site's name: {}", with_causes(&error));
+            }
+            drop(place);
+        });
     }
 
     fn extend(&mut self, asker: Asker, incarnation: Incarnation, set: Vec<Extension>) {

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sitegate_fence_client::request::{LINE_BYTES_MAX, Reply, Request, parse_request, reply_line};
+use sitegate_fence_client::request::{
+    LINE_BYTES_MAX, REPLY_BYTES_MAX, Reply, Request, parse_request, reply_line,
+};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interest};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
@@ -11,13 +13,20 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
+use super::access::Gate;
+
 /// How many clients may be connected: a site daemon, its successor, some status queries; more is a mistake.
 const CLIENTS_MAX: usize = 64;
 /// How many requests of all clients may wait for the daemon to take them.
 pub(super) const REQUESTS_MAX: usize = 1024;
+/// How many bytes these may have had as lines. A client that sends more waits until those before are done, so that what is
+/// handled between two looks at the deadlines, and the memory it takes, stay small: four of the longest lines.
+const REQUEST_BYTES_MAX: usize = 4 * LINE_BYTES_MAX;
 /// How many lines may wait for a client that does not read, before it is disconnected: all that ten thousand resources
 /// have to say at once.
 const LINES_MAX: usize = 32 * 1024;
+/// How many bytes these may have: two of the longest.
+const OUT_BYTES_MAX: usize = 2 * REPLY_BYTES_MAX;
 /// How long a client may take to read one line before it is disconnected.
 const WRITE_WITHIN: Duration = Duration::from_secs(10);
 
@@ -26,18 +35,56 @@ const WRITE_WITHIN: Duration = Duration::from_secs(10);
 const LOOK_FOR_READER: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct ClientId(u64);
+pub(super) struct ClientId(pub(super) u64);
+
+/// Lines on their way to a client, bounded in number and bytes.
+#[derive(Clone, Debug)]
+pub(super) struct Outbox {
+    lines: mpsc::Sender<Line>,
+    room: Arc<Semaphore>,
+}
+
+/// A line, with its share of [`OUT_BYTES_MAX`] until it is written.
+type Line = (String, OwnedSemaphorePermit);
+
+impl Outbox {
+    fn new() -> (Self, mpsc::Receiver<Line>) {
+        let (lines, queue) = mpsc::channel(LINES_MAX);
+        (Self { lines, room: Arc::new(Semaphore::new(OUT_BYTES_MAX)) }, queue)
+    }
+
+    /// Adds a line; false if there is no room for it, or nobody who reads.
+    pub(super) fn push(&self, line: String) -> bool {
+        let room = Arc::clone(&self.room).try_acquire_many_owned(share(line.len()));
+        room.is_ok_and(|room| self.lines.try_send((line, room)).is_ok())
+    }
+
+    /// Adds a line, as soon as there is room for it.
+    async fn add(&self, line: String) {
+        if let Ok(room) = Arc::clone(&self.room).acquire_many_owned(share(line.len())).await {
+            // A client that is gone needs no answer.
+            let _ = self.lines.send((line, room)).await;
+        }
+    }
+}
+
+/// Lengths as semaphores take them; what is longer than they can count finds no room.
+fn share(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
 
 #[derive(Debug)]
 pub(super) enum FromClient {
     Connected {
         client: ClientId,
-        lines: mpsc::Sender<String>,
+        outbox: Outbox,
     },
     Request {
         client: ClientId,
         id: Option<u64>,
         request: Request,
+        /// Its share of [`REQUEST_BYTES_MAX`], until it is done.
+        room: OwnedSemaphorePermit,
     },
     /// It will not ask any more, but may still wait for answers.
     Finished {
@@ -50,14 +97,16 @@ pub(super) enum FromClient {
 }
 
 /// Accepts clients for ever.
-pub(super) async fn accept(listener: UnixListener, allowed: Vec<u32>, to: mpsc::Sender<FromClient>) {
-    let room = Arc::new(Semaphore::new(CLIENTS_MAX));
+pub(super) async fn accept(listener: UnixListener, gate: Gate, to: mpsc::Sender<FromClient>) {
+    let places = Arc::new(Semaphore::new(CLIENTS_MAX));
+    let room = Arc::new(Semaphore::new(REQUEST_BYTES_MAX));
     let mut next = 0;
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 next += 1;
-                admit(stream, ClientId(next), &allowed, &room, &to);
+                let session = Session { client: ClientId(next), to: to.clone(), room: Arc::clone(&room) };
+                admit(stream, session, &gate, &places);
             }
             Err(error) => {
                 warn!("cannot accept a client: {error}");
@@ -68,17 +117,12 @@ pub(super) async fn accept(listener: UnixListener, allowed: Vec<u32>, to: mpsc::
     }
 }
 
-fn admit(
-    stream: UnixStream,
-    client: ClientId,
-    allowed: &[u32],
-    room: &Arc<Semaphore>,
-    to: &mpsc::Sender<FromClient>,
-) {
-    let why = match (stream.peer_cred(), Arc::clone(room).try_acquire_owned()) {
-        (Ok(peer), Ok(place)) if allowed.contains(&peer.uid()) => {
+fn admit(stream: UnixStream, session: Session, gate: &Gate, places: &Arc<Semaphore>) {
+    let client = session.client;
+    let why = match (stream.peer_cred(), Arc::clone(places).try_acquire_owned()) {
+        (Ok(peer), Ok(place)) if gate.admits(peer.uid()) => {
             debug!(?client, uid = peer.uid(), pid = peer.pid(), "connected");
-            tokio::spawn(serve(stream, client, to.clone(), place));
+            tokio::spawn(session.serve(stream, place));
             return;
         }
         (Ok(peer), Ok(_)) => {
@@ -103,40 +147,91 @@ async fn turn_away(mut stream: UnixStream, why: String) {
     }
 }
 
-async fn serve(
-    stream: UnixStream,
+/// What a connection needs.
+#[derive(Debug)]
+struct Session {
     client: ClientId,
     to: mpsc::Sender<FromClient>,
-    _place: OwnedSemaphorePermit,
-) {
-    let (read, write) = stream.into_split();
-    let (lines, queue) = mpsc::channel(LINES_MAX);
-    if to.send(FromClient::Connected { client, lines: lines.clone() }).await.is_err() {
-        return;
-    }
-    let mut writer = tokio::spawn(write_lines(write, queue));
-    tokio::select! {
-        () = read_lines(read, client, &to, lines) => {
-            // The daemon lets go of the other end of `queue` when the last answer is given; then the writer ends.
-            let _ = to.send(FromClient::Finished { client }).await;
-            let _ = writer.await;
+    /// Shared by all clients.
+    room: Arc<Semaphore>,
+}
+
+impl Session {
+    async fn serve(self, stream: UnixStream, _place: OwnedSemaphorePermit) {
+        let Self { client, to, .. } = &self;
+        let client = *client;
+        let (read, write) = stream.into_split();
+        let (outbox, queue) = Outbox::new();
+        if to.send(FromClient::Connected { client, outbox: outbox.clone() }).await.is_err() {
+            return;
         }
-        _ = &mut writer => {}
+        let mut writer = tokio::spawn(write_lines(write, queue));
+        tokio::select! {
+            () = self.read_lines(read, outbox) => {
+                // The daemon lets go of the other end of `queue` when the last answer is given; then the writer ends.
+                let _ = to.send(FromClient::Finished { client }).await;
+                let _ = writer.await;
+            }
+            _ = &mut writer => {}
+        }
+        let _ = to.send(FromClient::Gone { client }).await;
+        debug!(?client, "disconnected");
     }
-    let _ = to.send(FromClient::Gone { client }).await;
-    debug!(?client, "disconnected");
+
+    async fn read_lines(&self, from: OwnedReadHalf, outbox: Outbox) {
+        let mut from = BufReader::new(from);
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let read = (&mut from).take(LINE_BYTES_MAX as u64).read_until(b'\n', &mut line).await;
+            if !matches!(read, Ok(1..)) {
+                return;
+            }
+            if line.last() != Some(&b'\n') {
+                if line.len() >= LINE_BYTES_MAX {
+                    let why = format!("a line longer than {LINE_BYTES_MAX} bytes; closing the connection");
+                    answer(&outbox, None, &Reply::Error { why }).await;
+                }
+                // Else the client went away in the middle of a line, which is none then.
+                return;
+            }
+            if !self.hand_over(&line, &outbox).await {
+                return;
+            }
+        }
+    }
+
+    /// Hands a line to the daemon, as soon as there is room; false if that is gone.
+    async fn hand_over(&self, line: &[u8], outbox: &Outbox) -> bool {
+        let client = self.client;
+        let Ok(room) = Arc::clone(&self.room).acquire_many_owned(share(line.len())).await else {
+            return false;
+        };
+        match parse_request(line) {
+            Ok((id, request)) => {
+                self.to.send(FromClient::Request { client, id, request, room }).await.is_ok()
+            }
+            Err((id, error)) => {
+                drop(room);
+                debug!(?client, "a line was not understood: {error}");
+                answer(outbox, id, &Reply::Error { why: error.to_string() }).await;
+                true
+            }
+        }
+    }
 }
 
 /// Ends when there is nothing more to write, or nobody who reads.
-async fn write_lines(mut to: OwnedWriteHalf, mut queue: mpsc::Receiver<String>) {
+async fn write_lines(mut to: OwnedWriteHalf, mut queue: mpsc::Receiver<Line>) {
     let mut look = tokio::time::interval(LOOK_FOR_READER);
     loop {
         tokio::select! {
             line = queue.recv() => {
-                let Some(line) = line else { return };
+                let Some((line, room)) = line else { return };
                 if !matches!(timeout(WRITE_WITHIN, to.write_all(line.as_bytes())).await, Ok(Ok(()))) {
                     return;
                 }
+                drop(room);
             }
             _ = look.tick() => {
                 let ready = timeout(WRITE_WITHIN, to.ready(Interest::WRITABLE)).await;
@@ -148,45 +243,25 @@ async fn write_lines(mut to: OwnedWriteHalf, mut queue: mpsc::Receiver<String>) 
     }
 }
 
-async fn read_lines(
-    from: OwnedReadHalf,
-    client: ClientId,
-    to: &mpsc::Sender<FromClient>,
-    lines: mpsc::Sender<String>,
-) {
-    let mut from = BufReader::new(from);
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        let read = (&mut from).take(LINE_BYTES_MAX as u64).read_until(b'\n', &mut line).await;
-        if !matches!(read, Ok(1..)) {
-            return;
-        }
-        if line.last() != Some(&b'\n') {
-            if line.len() >= LINE_BYTES_MAX {
-                let why = format!("a line longer than {LINE_BYTES_MAX} bytes; closing the connection");
-                answer(&lines, None, &Reply::Error { why }).await;
-            }
-            // Else the client went away in the middle of a line, which is none then.
-            return;
-        }
-        match parse_request(&line) {
-            Ok((id, request)) => {
-                if to.send(FromClient::Request { client, id, request }).await.is_err() {
-                    return;
-                }
-            }
-            Err((id, error)) => {
-                debug!(?client, "a line was not understood: {error}");
-                answer(&lines, id, &Reply::Error { why: error.to_string() }).await;
-            }
-        }
+async fn answer(outbox: &Outbox, id: Option<u64>, reply: &Reply) {
+    if let Ok(line) = reply_line(id, reply) {
+        outbox.add(line).await;
     }
 }
 
-async fn answer(lines: &mpsc::Sender<String>, id: Option<u64>, reply: &Reply) {
-    if let Ok(line) = reply_line(id, reply) {
-        // A client that is gone needs no answer.
-        let _ = lines.send(line).await;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_waits_for_a_client_is_bounded_in_bytes_too() {
+        let (outbox, mut queue) = Outbox::new();
+        let line = "x".repeat(REPLY_BYTES_MAX);
+        assert!(outbox.push(line.clone()) && outbox.push(line.clone()));
+        assert!(!outbox.push("x".to_owned()), "no room for a byte more");
+        drop(queue.recv().await);
+        assert!(outbox.push(line), "there is again, once one is written");
+        drop(queue);
+        assert!(!outbox.push(String::new()), "nobody reads");
     }
 }

@@ -6,18 +6,18 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::{Resource as Limit, Rlimit, getrlimit, setrlimit};
-use sitegate_fence_client::wire::{Name, Token};
+use sitegate_fence_client::wire::{Name, Receipt, Token};
 use sitegate_host::clock::boot_id;
 use sitegate_host::durable::{self, DurableError, LockError, LockFile};
-use tokio::sync::mpsc::{self, UnboundedReceiver};
+use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
-use super::core::{Core, Done};
+use super::core::{Core, Done, ENDS_MAX};
 use super::{DaemonError, Locks};
-use crate::config::{Config, Resource};
-use crate::containment::Containment;
+use crate::config::{Config, ContainmentChoice, Resource};
+use crate::containment::{Containment, ContainmentError};
 use crate::deadman::{Deadman, Leases, Record};
-use crate::journal::{self, Journal, Loaded};
+use crate::journal::{self, Boots, Journal, Loaded};
 use crate::leases;
 use crate::plan::{Driver, Level, Plan};
 use crate::programs::Programs;
@@ -29,9 +29,7 @@ pub(super) const SITE_FILE: &str = "site";
 /// The lock of each directory.
 const LOCK_FILE: &str = "lock";
 
-pub(super) fn set_up(
-    mut config: Config,
-) -> Result<(Locks, Core, Store, UnboundedReceiver<Done>), DaemonError> {
+pub(super) fn set_up(mut config: Config) -> Result<(Locks, Core, Store, mpsc::Receiver<Done>), DaemonError> {
     let runtime = take(&config.runtime_dir)?;
     for (resource, problem) in config.unusable_programs() {
         warn!(ticket = %resource, "{}", with_causes(&problem));
@@ -42,12 +40,14 @@ pub(super) fn set_up(
         error!("what was armed is fenced, since the leases cannot be read: {}", with_causes(&error));
         Leases::new()
     });
-    let Opened { lock, loaded, journal } = open_state(&config, &leases)?;
-    let containment = Containment::set_up(&config.containment, &config.state_dir, &config.runtime_dir)?;
+    let Opened { lock, loaded, journal } = open_state(&config, &leases, &boot_id)?;
+    let open = loaded.records.values().any(|record| record.open.is_some());
+    let containment = contain(&config, open)?;
     info!(containment = containment.name(), resources = config.resources.len(), "starting");
 
     let store_failed = journal.as_ref().err().cloned();
-    let records = known_records(loaded.records, &mut config.resources);
+    let restarted = restarted(&loaded.boots, &boot_id);
+    let (records, forgotten) = known_records(loaded.records, &mut config.resources);
     let schedules = config
         .resources
         .iter()
@@ -60,9 +60,11 @@ pub(super) fn set_up(
     let programs =
         Programs { containment, leases: leases_file, kill_within: for_sweeper(config.kill_within) };
     let store = Store::start(journal).map_err(DaemonError::machine("start a thread"))?;
-    let (done, ends) = mpsc::unbounded_channel();
+    let (done, ends) = mpsc::channel(ENDS_MAX);
     let mut core = Core::new(config, deadman, programs, boot_id, site, loaded.receipts, done);
     core.store_failed = store_failed;
+    core.forgotten = forgotten;
+    core.restarted = restarted;
     Ok((Locks { _state: lock, _runtime: runtime }, core, store, ends))
 }
 
@@ -76,7 +78,7 @@ struct Opened {
 
 /// Opens the state. A disk that cannot be used ends the start, but not if something is armed or being fenced: then fencing
 /// that, without receipts, is better than not to be there.
-fn open_state(config: &Config, leases: &Leases) -> Result<Opened, DaemonError> {
+fn open_state(config: &Config, leases: &Leases, boot_id: &str) -> Result<Opened, DaemonError> {
     let mut trouble: Option<DaemonError> = None;
     let lock = match take(&config.state_dir) {
         Ok(lock) => Some(lock),
@@ -92,8 +94,7 @@ fn open_state(config: &Config, leases: &Leases) -> Result<Opened, DaemonError> {
     });
     amend(&mut loaded, config, leases);
     let journal = match trouble {
-        None => Journal::begin(&config.state_dir, loaded.records.clone(), loaded.receipts.clone())
-            .map_err(DaemonError::from),
+        None => Journal::begin(&config.state_dir, &loaded, boot_id).map_err(DaemonError::from),
         Some(error) => Err(error),
     };
     let journal = match journal {
@@ -108,6 +109,22 @@ fn open_state(config: &Config, leases: &Leases) -> Result<Opened, DaemonError> {
         }
     };
     Ok(Opened { lock, loaded, journal })
+}
+
+/// Control groups that cannot be used although they were asked for end the start, but not if something is armed or being fenced:
+/// what earlier daemons have put into theirs is found there all the same.
+fn contain(config: &Config, open: bool) -> Result<Containment, DaemonError> {
+    let set_up = |choice| Containment::set_up(choice, &config.state_dir, &config.runtime_dir);
+    match set_up(&config.containment) {
+        Err(error @ (ContainmentError::Cgroup { .. } | ContainmentError::NoCgroups)) if open => {
+            error!(
+                "NO CONTROL GROUPS: using process trees, so that what is armed can be fenced: {}",
+                with_causes(&error)
+            );
+            Ok(set_up(&ContainmentChoice::Tree)?)
+        }
+        done => Ok(done?),
+    }
 }
 
 /// The deadman gives up on a kill after its limit; the one that kills stops a little earlier, so that it has let go before
@@ -148,23 +165,30 @@ fn amend(loaded: &mut Loaded, config: &Config, leases: &Leases) {
     }
 }
 
+/// The open tokens of earlier boots: for them the machine has restarted, which is all that the driver `reboot` can do.
+fn restarted(boots: &Boots, boot_id: &str) -> BTreeMap<Name, Token> {
+    let earlier = boots.iter().filter(|(_, (_, boot))| boot != boot_id);
+    earlier.map(|(name, (token, _))| (name.clone(), *token)).collect()
+}
+
 fn receipted(record: &Record) -> Token {
     record.receipt.as_ref().map_or(0, |receipt| receipt.token)
 }
 
-/// The records of configured resources. One that is open but no longer configured gets a plan that fails and says why: with
-/// the plan gone nobody knows how to fence it, and to forget it would be worse.
+/// The records of configured resources, and the receipts of others. One that is open but no longer configured gets a plan that
+/// fails and says why: with the plan gone nobody knows how to fence it, and to forget it would be worse.
 fn known_records(
     records: BTreeMap<Name, Record>,
     resources: &mut BTreeMap<Name, Resource>,
-) -> BTreeMap<Name, Record> {
-    let mut known = BTreeMap::new();
+) -> (BTreeMap<Name, Record>, BTreeMap<Name, Receipt>) {
+    let (mut known, mut forgotten) = (BTreeMap::new(), BTreeMap::new());
     for (name, record) in records {
         if !resources.contains_key(&name) {
             if record.open.is_none() {
+                forgotten.extend(record.receipt.map(|receipt| (name, receipt)));
                 continue;
             }
-            error!(ticket = %name, "was armed or being fenced, and is no longer in fenced.toml: put it back and restart");
+            error!(ticket = %name, "was armed or being fenced, and is no longer in fenced.toml: put it back and reload");
             let level = Level { driver: Driver::Removed, within: REMOVED_WITHIN };
             resources.insert(
                 name.clone(),
@@ -173,7 +197,7 @@ fn known_records(
         }
         known.insert(name, record);
     }
-    known
+    (known, forgotten)
 }
 
 /// A level that only says that it fails needs no time; this is how long saying so may take.
@@ -226,13 +250,14 @@ mod tests {
     fn loaded(records: &[(&str, Option<u64>)], corrupt: bool) -> Loaded {
         let records =
             records.iter().map(|(n, open)| (name(n), Record { open: *open, receipt: None })).collect();
-        Loaded {
-            records,
-            receipts: std::collections::VecDeque::new(),
-            missing: false,
-            torn: false,
-            corrupt: corrupt.then(|| "line 2".to_owned()),
-        }
+        Loaded { records, missing: false, corrupt: corrupt.then(|| "line 2".to_owned()), ..Loaded::empty() }
+    }
+
+    #[test]
+    fn only_another_boot_is_a_restart() {
+        let boots = [("a", "this boot"), ("b", "the last")];
+        let boots = boots.map(|(n, boot)| (name(n), (7, boot.to_owned()))).into();
+        assert_eq!(restarted(&boots, "this boot"), [(name("b"), 7)].into());
     }
 
     fn leases(token: u64) -> Leases {
@@ -260,7 +285,7 @@ mod tests {
     fn what_vanished_from_the_configuration_is_not_forgotten() {
         let mut resources = config().resources;
         let state = loaded(&[("gone", Some(5)), ("over", None), ("a", None)], false);
-        let known = known_records(state.records, &mut resources);
+        let (known, _) = known_records(state.records, &mut resources);
         assert_eq!(known.keys().collect::<Vec<_>>(), [&name("a"), &name("gone")]);
         assert_eq!(resources[&name("gone")].plan.levels[0].driver, Driver::Removed);
         assert!(!resources.contains_key(&name("over")));

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use sitegate_fence_client::request::PROTOCOL_VERSION;
-use sitegate_fence_client::status::{FencePhase, PlanStatus, ResourceState, ResourceStatus, Status};
+use sitegate_fence_client::status::{PlanStatus, ResourceStatus, Status};
 
 use super::core::Core;
 use crate::config::Resource;
-use crate::deadman::{Phase, State};
 use crate::leases;
 
 impl Core {
@@ -15,7 +14,7 @@ impl Core {
         let all = self.config.all_fenced_within(None);
         let resources = self.deadman.views().map(|(name, view)| ResourceStatus {
             name: name.clone(),
-            state: state(&view.state),
+            state: view.state,
             receipt: view.receipt.cloned(),
             plan: plan(&self.config.resources[name], self.config.kill_within, all),
         });
@@ -46,34 +45,4 @@ fn plan(resource: &Resource, kill_within: Duration, all: Duration) -> PlanStatus
 
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn state(state: &State<'_>) -> ResourceState {
-    match state {
-        State::Unarmed => ResourceState::Unarmed,
-        State::Arming { token } => ResourceState::Arming { token: *token },
-        State::Armed { token, incarnation, deadline, activity } => ResourceState::Armed {
-            token: *token,
-            incarnation: *incarnation,
-            deadline: *deadline,
-            activity: (*activity).clone(),
-        },
-        State::Fencing(fence) => ResourceState::Fencing {
-            token: fence.token,
-            reason: fence.reason.clone(),
-            began: fence.began,
-            rounds: fence.rounds,
-            phase: phase(fence.phase),
-        },
-    }
-}
-
-fn phase(phase: Phase) -> FencePhase {
-    match phase {
-        Phase::Killing => FencePhase::Killing,
-        Phase::Waiting => FencePhase::Waiting,
-        Phase::Level(level) => FencePhase::Level(level),
-        Phase::Recording => FencePhase::Recording,
-        Phase::Paused => FencePhase::Paused,
-    }
 }

@@ -1,6 +1,8 @@
 //! The deadman against a shell of a few lines: a disk that can be told to wait or to fail, and a list of orders.
 
 mod arming;
+mod bounds;
+mod change;
 mod fencing;
 mod programs;
 mod restart;
@@ -196,7 +198,7 @@ impl Shell {
 
     fn fencing(&self) -> Option<Phase> {
         match self.deadman.view(&db()).unwrap().state {
-            State::Fencing(fence) => Some(fence.phase),
+            State::Fencing { phase, .. } => Some(phase),
             _ => None,
         }
     }

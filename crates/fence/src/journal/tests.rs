@@ -22,7 +22,7 @@ fn receipt(resource: &str, token: u64) -> Receipt {
 
 fn open(dir: &Path) -> Result<(Journal, Loaded), DurableError> {
     let loaded = load(dir)?;
-    Ok((Journal::begin(dir, loaded.records.clone(), loaded.receipts.clone())?, loaded))
+    Ok((Journal::begin(dir, &loaded, "this boot")?, loaded))
 }
 
 fn record(journal: &mut Journal, resource: &str, open: Option<u64>, receipt: Option<Receipt>) {
@@ -112,4 +112,21 @@ fn is_rewritten_when_it_has_grown() {
 fn says_what_is_wrong_with_the_directory() {
     let error = open(Path::new("/nonexistent")).unwrap_err();
     assert_eq!(error.to_string(), "cannot create /nonexistent/journal.new");
+}
+
+#[test]
+fn keeps_the_boot_in_which_a_token_was_first_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let boot_of = |resource: &str| load(dir.path()).unwrap().boots.get(&name(resource)).cloned();
+    let (mut journal, _) = open(dir.path()).unwrap();
+    record(&mut journal, "a", Some(5), None);
+    record(&mut journal, "b", Some(5), None);
+    let loaded = load(dir.path()).unwrap();
+    let mut journal = Journal::begin(dir.path(), &loaded, "the next").unwrap();
+    record(&mut journal, "a", Some(5), None);
+    assert_eq!(boot_of("a"), Some((5, "this boot".to_owned())), "written again is not armed again");
+    record(&mut journal, "a", Some(6), None);
+    assert_eq!(boot_of("a"), Some((6, "the next".to_owned())));
+    record(&mut journal, "b", None, Some(receipt("b", 5)));
+    assert_eq!(boot_of("b"), None);
 }

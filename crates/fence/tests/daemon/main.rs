@@ -2,10 +2,13 @@
 //! process trees, and with control groups where this machine lets us use them.
 
 mod bad_input;
+mod disk;
 mod fencing;
 mod programs;
+mod reload;
 mod restart;
 mod site;
+mod socket;
 
 /// Makes two tests of an async function: `tree` and `cgroup`.
 macro_rules! contained {

@@ -5,11 +5,11 @@ use std::process::Command;
 
 use rustix::process::Signal;
 use sitegate_fence_client::status::ResourceState;
-use sitegate_fence_client::wire::{Activity, Token};
+use sitegate_fence_client::wire::{Activity, Notice, Token};
 use sitegate_host::clock::boot_id;
 
 use crate::contained;
-use crate::site::{FAR_MS, Site, ahead, db, eventually, is_alive, revoked, signal};
+use crate::site::{FAR_MS, Site, ahead, db, eventually, is_alive, next, revoked, signal};
 
 contained! {
     async fn a_start_that_hangs_is_killed_with_its_whole_tree(site) {
@@ -74,6 +74,27 @@ contained! {
     }
 }
 
+/// Whoever wants to start it again here has to know that it may still run.
+#[tokio::test]
+async fn a_stop_that_fails_is_told_as_answer_event_and_state() {
+    let mut site = Site::new();
+    site.configure_db("exit 0", "echo still in use; test -e $D/free || exit 3", "exit 0");
+    let (client, mut events) = site.running(1).await;
+    let why = client.stop(db(), 1).await.unwrap().unwrap_err();
+    assert_eq!(why, "exited with code 3; it wrote: still in use");
+    loop {
+        if let Notice::Stopped { token: 1, failed, .. } = next(&mut events).await {
+            assert_eq!(failed.as_ref(), Some(&why));
+            break;
+        }
+    }
+    let status = client.status().await.unwrap();
+    let ResourceState::Armed { activity, .. } = &status.resources[0].state else { panic!("{status:?}") };
+    assert_eq!(*activity, Activity::Failed(why));
+    fs::write(site.path("free"), "").unwrap();
+    client.stop(db(), 1).await.unwrap().unwrap();
+}
+
 #[tokio::test]
 async fn a_stop_gives_up_a_start_that_hangs() {
     let mut site = Site::new();
@@ -121,6 +142,16 @@ async fn a_flood_of_output_holds_up_nothing() {
     let log = site.text("log");
     assert!(log.len() < 400_000, "{} bytes of log", log.len());
     assert!(log.contains("dropped_bytes"), "{}", &log[log.len().saturating_sub(2000)..]);
+}
+
+#[tokio::test]
+async fn a_flood_of_short_lines_is_no_flood_of_log() {
+    let mut site = Site::new();
+    site.configure_db("exit 0", "exit 0", "yes | head -n 50000");
+    let (client, _events) = site.up().await;
+    client.fence(db(), 1, revoked()).await.unwrap();
+    let log = site.text("log");
+    assert!(log.contains("dropped_bytes") && log.len() < 200_000, "{} bytes of log", log.len());
 }
 
 #[tokio::test]

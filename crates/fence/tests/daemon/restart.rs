@@ -222,6 +222,8 @@ async fn tells_the_service_manager_how_it_is() {
         assert_eq!(said(), "WATCHDOG=1");
     }
     signal(site.daemon_pid(), Signal::HUP);
+    while !said().starts_with("RELOADING=1\nMONOTONIC_USEC=") {}
+    while said() != "READY=1" {}
     client.status().await.unwrap();
     assert!(site.terminate().success());
     while said() != "STOPPING=1" {}

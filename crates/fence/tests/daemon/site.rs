@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use sitegate_fence::leases::now;
 use sitegate_fence_client::request::Extension;
 use sitegate_fence_client::wire::{Deadline, Name, Notice, Reason, Receipt, Token};
-use sitegate_fence_client::{Client, Events};
+use sitegate_fence_client::{Client, Event, Events};
 use sitegate_host::cgroup::Cgroup;
 use sitegate_host::process;
 use sitegate_host::sweep::{Sweeper, Target};
@@ -145,12 +145,34 @@ impl Site {
 
     /// The same, with more in its environment.
     pub(crate) async fn up_with(&mut self, environment: &[(&str, PathBuf)]) -> (Client, Events) {
+        self.begin_with(environment);
+        self.connect().await
+    }
+
+    /// Starts the daemon and waits for nothing.
+    pub(crate) fn begin(&mut self) {
+        self.begin_with(&[]);
+    }
+
+    fn begin_with(&mut self, environment: &[(&str, PathBuf)]) {
         assert!(self.daemon.is_none());
         let log = File::options().create(true).append(true).open(self.path("log")).unwrap();
-        // A socket left over by a killed daemon would let a connection fail in between.
-        let _ = fs::remove_file(self.socket());
         let mut command = self.command();
         command.stderr(log).envs(environment.iter().map(|(name, value)| (name, value)));
+        self.daemon = Some(command.spawn().unwrap());
+    }
+
+    /// Starts the daemon where files cannot grow beyond so many bytes, its log aside, and connects, watching.
+    pub(crate) async fn up_with_small_files(&mut self, bytes: u64) -> (Client, Events) {
+        let mut command = Command::new("/bin/sh");
+        // POSIX counts blocks of 512 bytes. Ignored signals stay so across exec.
+        let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", bytes / 512);
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_sitegate-fenced"), "--config"]);
+        command
+            .arg(self.path("fenced.toml"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         self.daemon = Some(command.spawn().unwrap());
         self.connect().await
     }
@@ -185,6 +207,15 @@ impl Site {
     pub(crate) fn terminate(&mut self) -> ExitStatus {
         signal(self.daemon_pid(), Signal::TERM);
         self.daemon.take().unwrap().wait().unwrap()
+    }
+
+    /// Has the daemon read its configuration again, and waits until it has said how that went.
+    pub(crate) async fn reload(&self) -> String {
+        let before = self.text("log").len();
+        signal(self.daemon_pid(), Signal::HUP);
+        let said = || self.text("log")[before..].to_owned();
+        eventually("it says how the reload went", || said().contains("reloaded")).await;
+        said()
     }
 
     /// Arms `db` far ahead and starts it.
@@ -246,5 +277,13 @@ pub(crate) async fn receipt(events: &mut Events) -> Receipt {
 }
 
 pub(crate) async fn next(events: &mut Events) -> Notice {
+    loop {
+        if let Event::Resource(notice) = any(events).await {
+            return notice;
+        }
+    }
+}
+
+pub(crate) async fn any(events: &mut Events) -> Event {
     tokio::time::timeout(SOON, events.next()).await.expect("an event comes").expect("the daemon lives")
 }

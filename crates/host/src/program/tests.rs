@@ -118,21 +118,30 @@ async fn finds_what_an_earlier_runner_left() {
 }
 
 #[tokio::test]
-async fn a_run_that_is_given_up_is_killed() {
+async fn a_run_that_is_given_up_is_killed_and_reaped() {
     let dir = tempfile::tempdir().unwrap();
     let pids = dir.path().join("pids");
-    let program = shell(&format!("echo $$ > {}; exec sleep 600", pids.display()), LONG_MS);
+    let script = format!("setsid sleep 600 & echo $! $$ > {}; exec sleep 600", pids.display());
+    let program = shell(&script, LONG_MS);
     let run = tokio::spawn(async move { runner("given-up").run(&program).await });
-    let pid = loop {
-        if let Ok(pid) = fs::read_to_string(&pids).unwrap_or_default().trim().parse() {
-            break pid;
-        }
-        tokio::task::yield_now().await;
-    };
+    let both = || fs::read_to_string(&pids).ok().filter(|text| text.ends_with('\n'));
+    eventually("both run", || both().is_some()).await;
     run.abort();
     assert!(run.await.unwrap_err().is_cancelled());
-    while crate::process::stat(pid).is_some_and(|s| s.alive()) {
-        tokio::task::yield_now().await;
+    for pid in both().unwrap().split_whitespace() {
+        let pid: i32 = pid.parse().unwrap();
+        eventually("it is dead", || !crate::process::stat(pid).is_some_and(|s| s.alive())).await;
+    }
+    let own: i32 = both().unwrap().split_whitespace().last().unwrap().parse().unwrap();
+    eventually("our child is no zombie", || crate::process::stat(own).is_none()).await;
+}
+
+/// Waits for a condition, with a bound.
+async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_millis(LONG_MS);
+    while !holds() {
+        assert!(Instant::now() < until, "still not so: {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 

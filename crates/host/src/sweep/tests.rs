@@ -96,6 +96,20 @@ async fn empties_a_control_group() {
     child.wait().unwrap();
 }
 
+/// A thread that hangs is played by a queue that nobody reads.
+#[tokio::test]
+async fn a_thread_that_hangs_is_not_waited_for() {
+    let (jobs, queue) = mpsc::sync_channel(1);
+    let sweeper = Sweeper { jobs };
+    let waits = sweeper.kill(target(&mark("hangs")), Duration::ZERO).await.unwrap_err();
+    assert!(waits.0.contains("does not answer"), "{waits}");
+    let full = sweeper.kill(target(&mark("full")), WITHIN).await.unwrap_err();
+    assert!(full.0.contains("it hangs"), "{full}");
+    drop(queue);
+    let gone = sweeper.kill(target(&mark("gone")), WITHIN).await.unwrap_err();
+    assert!(gone.0.contains("has ended"), "{gone}");
+}
+
 #[tokio::test]
 async fn an_empty_target_is_done() {
     let swept = Sweeper::start().unwrap().kill(target(&mark("nothing")), Duration::ZERO).await.unwrap();

@@ -1,4 +1,4 @@
-//! Arm and extend, and when they are refused (design.md §5.2).
+//! Arm and extend, and when they are refused (docs/fencing.md, "The socket").
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! From the order or the deadline to the receipt (design.md §5.2).
+//! From the order or the deadline to the receipt (docs/fencing.md, "Plans").
 
 use super::*;
 

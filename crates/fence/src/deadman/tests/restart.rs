@@ -1,4 +1,5 @@
-//! What was armed and not receipted is fenced, unless the same boot's deadline still lies ahead (design.md §5.2).
+//! What was armed and not receipted is fenced, unless the same boot's deadline still lies ahead
+//! (docs/fencing.md, "Restarts, reboots, lost state").
 
 use super::*;
 

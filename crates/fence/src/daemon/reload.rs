@@ -1,0 +1,253 @@
+//! Another `fenced.toml` while the daemon works: all of it or nothing (docs/fencing.md, "Reloading").
+//!
+//! What a reload brings is in force at once, with one exception: the plan of a resource that is armed or being fenced. Whoever
+//! waits for the end of that tenure counts with the plan that it was armed under, so a longer one waits until it is over.
+
+use std::collections::BTreeMap;
+use std::future::pending;
+use std::path::{Path, PathBuf};
+
+use sitegate_fence_client::request::reloaded_line;
+use sitegate_fence_client::wire::Name;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tracing::{error, info, warn};
+
+use super::access::Access;
+use super::core::Core;
+use super::service;
+use crate::config::{Config, Resource};
+use crate::logging::LogFilter;
+use crate::plan::{Driver, Plan};
+use crate::store::with_causes;
+
+/// What a resource will be once nothing of it is armed or being fenced.
+#[derive(Debug)]
+pub(super) enum Coming {
+    Plan(Plan),
+    Gone,
+}
+
+/// Reads the file again, aside: it may lie on a file system that hangs, and fencing must not wait for that.
+#[derive(Debug)]
+pub(super) struct Reread {
+    path: PathBuf,
+    reading: Option<JoinHandle<Result<Config, String>>>,
+    /// Asked for while it was being read: what is read then may be older than that.
+    again: bool,
+}
+
+impl Reread {
+    pub(super) fn new(path: &Path) -> Self {
+        Self { path: path.to_path_buf(), reading: None, again: false }
+    }
+
+    pub(super) fn begin(&mut self) {
+        if self.reading.is_some() {
+            self.again = true;
+            return;
+        }
+        let path = self.path.clone();
+        self.reading = Some(spawn_blocking(move || read(&path)));
+    }
+
+    /// What was read, or everything that is wrong with it; waits for ever while nothing is being read. Safe to cancel.
+    pub(super) async fn done(&mut self) -> Result<Config, String> {
+        let Some(reading) = &mut self.reading else { return pending().await };
+        let read = reading.await;
+        self.reading = None;
+        if std::mem::take(&mut self.again) {
+            self.begin();
+        }
+        read.unwrap_or_else(|error| Err(error.to_string()))
+    }
+}
+
+/// What carries a reload out.
+#[derive(Debug)]
+pub(super) struct Reloader {
+    pub(super) reread: Reread,
+    pub(super) filter: LogFilter,
+    pub(super) access: Access,
+}
+
+impl Reloader {
+    pub(super) fn begin(&mut self) {
+        service::reloading();
+        self.reread.begin();
+    }
+
+    /// Takes what was read, if it is right and can be taken; else all stays as it was.
+    pub(super) fn reload(&self, core: &mut Core, read: Result<Config, String>) {
+        match read.and_then(|new| core.reload(new)) {
+            Ok(changed) => {
+                self.filter.change(&core.config.log);
+                self.access.change(&core.config);
+                if changed.is_empty() {
+                    info!("reloaded; nothing has changed");
+                } else {
+                    info!(changed = changed.join(", "), "reloaded");
+                }
+            }
+            Err(why) => error!("not reloaded, all stays as it was:\n{why}"),
+        }
+        service::ready();
+    }
+}
+
+/// A file is taken only if `--check` finds nothing wrong with it.
+fn read(path: &Path) -> Result<Config, String> {
+    let config = Config::load(path).map_err(|error| error.to_string())?;
+    let unusable = config.unusable_programs();
+    let problems: Vec<String> =
+        unusable.iter().map(|(name, why)| format!("resource {name}: {}", with_causes(why))).collect();
+    if problems.is_empty() { Ok(config) } else { Err(problems.join("\n")) }
+}
+
+impl Core {
+    /// Takes another configuration; tells what is different.
+    ///
+    /// # Errors
+    /// What a running daemon cannot change; then nothing has changed.
+    pub(super) fn reload(&mut self, new: Config) -> Result<Vec<String>, String> {
+        needs_restart(&self.config, &new)?;
+        let mut changed = Vec::new();
+        for (what, differs) in [
+            ("allow-uid", self.config.allow_uid != new.allow_uid),
+            ("log filter", self.config.log != new.log),
+            ("site", self.config.site != new.site),
+        ] {
+            if differs {
+                changed.push(what.to_owned());
+            }
+        }
+        self.config.allow_uid = new.allow_uid;
+        self.config.log = new.log;
+        if new.site.is_some() {
+            self.site.clone_from(&new.site);
+        }
+        self.config.site = new.site;
+        let of_resources = self.take_resources(new.resources);
+        if !of_resources.is_empty() {
+            self.tell_of_reload();
+        }
+        changed.extend(of_resources);
+        Ok(changed)
+    }
+
+    fn take_resources(&mut self, new: BTreeMap<Name, Resource>) -> Vec<String> {
+        let gone = self.config.resources.keys().filter(|name| !new.contains_key(*name));
+        // What an earlier reload has left to come is no longer wanted, unless this one says so too.
+        self.coming = gone.map(|name| (name.clone(), Coming::Gone)).collect();
+        let mut changed = Vec::new();
+        for (name, resource) in new {
+            let Some(current) = self.config.resources.get_mut(&name) else {
+                self.add(&name, resource);
+                changed.push(format!("resource {name} is new"));
+                continue;
+            };
+            if (&current.start, &current.stop) != (&resource.start, &resource.stop) {
+                (current.start, current.stop) = (resource.start, resource.stop);
+                changed.push(format!("programs of {name}"));
+            }
+            if current.plan != resource.plan {
+                self.coming.insert(name, Coming::Plan(resource.plan));
+            }
+        }
+        changed.extend(self.take_up());
+        for (name, coming) in &self.coming {
+            changed.push(match coming {
+                Coming::Gone => format!("resource {name} is gone once its tenure is over and fenced"),
+                Coming::Plan(_) => format!("plan of {name} once its tenure is over"),
+            });
+        }
+        changed
+    }
+
+    fn add(&mut self, name: &Name, resource: Resource) {
+        let schedule = resource.plan.schedule(self.config.kill_within);
+        self.deadman.add(name.clone(), schedule, self.forgotten.remove(name));
+        self.config.resources.insert(name.clone(), resource);
+    }
+
+    /// After each turn: whether what had to wait still has to.
+    pub(super) fn take_up_what_comes(&mut self) {
+        if self.coming.is_empty() {
+            return;
+        }
+        let taken = self.take_up();
+        if !taken.is_empty() {
+            info!(changed = taken.join(", "), "what the last reload had left to come is in force");
+            self.tell_of_reload();
+        }
+    }
+
+    fn take_up(&mut self) -> Vec<String> {
+        let mut taken = Vec::new();
+        for (name, coming) in std::mem::take(&mut self.coming) {
+            match self.take_up_one(&name, coming) {
+                Ok(what) => taken.push(what),
+                Err(coming) => drop(self.coming.insert(name, coming)),
+            }
+        }
+        taken
+    }
+
+    /// What is in force now, or the same again if it has to wait.
+    fn take_up_one(&mut self, name: &Name, coming: Coming) -> Result<String, Coming> {
+        match coming {
+            Coming::Gone => {
+                let Ok(receipt) = self.deadman.remove(name) else { return Err(coming) };
+                self.config.resources.remove(name);
+                self.forgotten.extend(receipt.map(|receipt| (name.clone(), receipt)));
+                Ok(format!("resource {name} is gone"))
+            }
+            Coming::Plan(plan) => {
+                let kill_within = self.config.kill_within;
+                let Some(current) = self.config.resources.get_mut(name) else {
+                    return Ok(format!("resource {name} is gone"));
+                };
+                let armed_too =
+                    plan.within(kill_within) <= current.plan.within(kill_within) || is_removed(&current.plan);
+                match self.deadman.reschedule(name, &plan.schedule(kill_within), armed_too) {
+                    Ok(()) => current.plan = plan,
+                    Err(_) => return Err(Coming::Plan(plan)),
+                }
+                Ok(format!("plan of {name}"))
+            }
+        }
+    }
+
+    /// Those who watch learn what can be armed now, and how long fencing it takes.
+    fn tell_of_reload(&mut self) {
+        match reloaded_line(&self.status()) {
+            Ok(line) => self.tell_watchers(&line),
+            Err(error) => warn!("cannot tell clients of the reload: {error}"),
+        }
+    }
+}
+
+/// The plan that stands for one that nobody knows: anything is better.
+fn is_removed(plan: &Plan) -> bool {
+    plan.levels.iter().any(|level| level.driver == Driver::Removed)
+}
+
+/// Refuses what a running daemon cannot change, or what would make every fence at once take longer than was counted with.
+fn needs_restart(old: &Config, new: &Config) -> Result<(), String> {
+    let differs = [
+        ("state-dir", old.state_dir != new.state_dir),
+        ("runtime-dir", old.runtime_dir != new.runtime_dir),
+        ("socket", old.socket != new.socket),
+        ("concurrency", old.concurrency != new.concurrency),
+        ("kill-within", old.kill_within != new.kill_within),
+        ("containment or cgroup-parent", old.containment != new.containment),
+        ("log format", old.log.format != new.log.format),
+    ];
+    let what: Vec<&str> = differs.iter().filter(|(_, differs)| *differs).map(|(what, _)| *what).collect();
+    if what.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "error: a reload cannot change: {}\nhint: restart sitegate-fenced; that fences nothing",
+        what.join(", ")
+    ))
+}

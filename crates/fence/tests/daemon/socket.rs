@@ -1,0 +1,125 @@
+//! The socket: what stands in its way, and clients that ask too much.
+
+use std::fs;
+use std::io::Write;
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use sitegate_fence::leases::now;
+
+use crate::site::{FAR_MS, Site, ahead, db, eventually, extend, is_alive, receipt, revoked};
+
+const RUNS: &str = "setsid sleep 3600 & echo $! > $D/pid";
+
+impl Site {
+    /// Puts the socket elsewhere.
+    fn move_socket(&self, path: &str) {
+        let text = format!("socket = \"{path}\"\n{}", self.text("fenced.toml"));
+        fs::write(self.path("fenced.toml"), text).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_socket_that_cannot_be_made_does_not_keep_it_from_fencing() {
+    let mut site = Site::new();
+    site.configure_db(RUNS, "exit 0", "echo > $D/fenced");
+    let (client, _events) = site.running(10).await;
+    let deadline = ahead(500);
+    extend(&client, 10, 500).await;
+    site.crash();
+    fs::remove_file(site.socket()).unwrap();
+    fs::create_dir(site.socket()).unwrap();
+    site.begin();
+    eventually("it says so", || site.text("log").contains("NOBODY CAN CONNECT")).await;
+    eventually("it is fenced all the same", || site.text("fenced") == "\n").await;
+    assert!(deadline.passed(now()) && !is_alive(site.pid("pid").unwrap()));
+    fs::remove_dir(site.socket()).unwrap();
+    let (client, _events) = site.connect().await;
+    assert_eq!(client.fence(db(), 10, revoked()).await.unwrap().token, 10);
+}
+
+#[tokio::test]
+async fn nothing_but_a_left_over_socket_is_removed() {
+    let site = Site::new();
+    site.configure_db("exit 0", "exit 0", "exit 0");
+    site.move_socket("fenced.toml");
+    let text = site.text("fenced.toml");
+    let (code, said) = site.fails();
+    assert!(code == 1 && said.contains("which is no socket"), "{said}");
+    assert_eq!(site.text("fenced.toml"), text, "a slip in the configuration must not delete it");
+
+    let _other = UnixListener::bind(site.path("taken")).unwrap();
+    fs::write(site.path("fenced.toml"), text.replace("socket = \"fenced.toml\"", "socket = \"taken\""))
+        .unwrap();
+    let (code, said) = site.fails();
+    assert!(code == 1 && said.contains("another program listens there"), "{said}");
+    assert!(UnixStream::connect(site.path("taken")).is_ok());
+}
+
+#[tokio::test]
+async fn a_socket_left_over_is_replaced() {
+    let mut site = Site::new();
+    site.configure_db("exit 0", "exit 0", "exit 0");
+    drop(site.up().await);
+    site.crash();
+    assert!(site.socket().exists());
+    site.begin();
+    site.connect().await;
+}
+
+#[tokio::test]
+async fn control_groups_that_are_gone_do_not_keep_it_from_fencing() {
+    let mut site = Site::new();
+    site.configure_db(RUNS, "exit 0", "exit 0");
+    drop(site.running(10).await);
+    site.crash();
+    let text = site.text("fenced.toml");
+    let gone = format!("cgroup-parent = \"{}\"\n", site.path("none").display());
+    fs::write(site.path("fenced.toml"), gone + &text.replace("\"tree\"", "\"cgroup\"")).unwrap();
+    let (client, mut events) = site.up().await;
+    assert!(site.text("log").contains("NO CONTROL GROUPS"));
+    extend(&client, 10, 50).await;
+    receipt(&mut events).await;
+    assert!(!is_alive(site.pid("pid").unwrap()));
+    assert!(site.terminate().success());
+    let (code, said) = site.fails();
+    assert!(
+        code == 1 && said.contains("cannot use control groups"),
+        "with nothing armed it says so:\n{said}"
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_floods_takes_nothing_from_another() {
+    let mut site = Site::new();
+    site.configure_db(RUNS, "exit 0", "exit 0");
+    let (client, mut events) = site.running(4).await;
+    let stream = UnixStream::connect(site.socket()).unwrap();
+    let sent = Arc::new(AtomicUsize::new(0));
+    let flood = {
+        let (mut stream, sent) = (stream.try_clone().unwrap(), Arc::clone(&sent));
+        // Never reads; each line asks for an answer.
+        std::thread::spawn(move || {
+            let fence = r#"{"op":"fence","resource":"db","token":1,"reason":"flood"}"#;
+            let lines = format!("{fence}\n{{\"op\":\"status\"}}\n").repeat(100);
+            while stream.write_all(lines.as_bytes()).is_ok() {
+                sent.fetch_add(1, Ordering::Relaxed);
+            }
+        })
+    };
+    let sent = || sent.load(Ordering::Relaxed);
+    eventually("the flood runs", || sent() > 10).await;
+    let before = sent();
+    for _ in 0..20 {
+        extend(&client, 4, FAR_MS).await;
+    }
+    extend(&client, 4, 100).await;
+    receipt(&mut events).await;
+    assert!(!is_alive(site.pid("pid").unwrap()));
+    client.status().await.unwrap();
+    eventually("it ran on meanwhile, or was cut off", || sent() > before || flood.is_finished()).await;
+    let _ = stream.shutdown(Shutdown::Both);
+    flood.join().unwrap();
+}

@@ -1,0 +1,84 @@
+//! One look at all processes, for all that are to be killed.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::MARK_VARIABLE;
+use crate::process::{self, Environment, Process, Stat};
+
+/// The marks of processes, remembered while there is killing to do: an environment is read once.
+pub(super) type Marks = HashMap<Process, Option<String>>;
+
+/// All processes at one moment, by descent and mark.
+pub(super) struct Look {
+    own: i32,
+    stats: BTreeMap<i32, Stat>,
+    children: HashMap<i32, Vec<i32>>,
+    marked: Vec<(String, i32)>,
+    pub(super) failed: Option<String>,
+}
+
+impl Look {
+    pub(super) fn take(marks: &mut Marks) -> Self {
+        let own = i32::try_from(std::process::id()).unwrap_or(0);
+        let (stats, children) = (BTreeMap::new(), HashMap::new());
+        let mut look = Self { own, stats, children, marked: Vec::new(), failed: None };
+        match process::all() {
+            Ok(all) => all.into_iter().filter(Stat::alive).for_each(|stat| look.add(stat, marks)),
+            Err(error) => look.failed = Some(format!("cannot read /proc: {error}")),
+        }
+        look
+    }
+
+    fn add(&mut self, stat: Stat, marks: &mut Marks) {
+        let pid = stat.process.pid;
+        if stat.parent == self.own {
+            // It may not have got to its exec yet, which will mark it.
+            marks.remove(&stat.process);
+        }
+        let mark = match marks.get(&stat.process) {
+            Some(known) => known.clone(),
+            None => match process::environment(pid, MARK_VARIABLE) {
+                Environment::Has(mark) => Some(String::from_utf8_lossy(&mark).into_owned()),
+                Environment::Lacks => None,
+                // Nothing is remembered of it: in the middle of an exec it shows nothing, and a mark right after.
+                Environment::Hidden => {
+                    self.add_unmarked(stat);
+                    return;
+                }
+            },
+        };
+        marks.insert(stat.process, mark.clone());
+        if let Some(mark) = mark {
+            self.marked.push((mark, pid));
+        }
+        self.add_unmarked(stat);
+    }
+
+    fn add_unmarked(&mut self, stat: Stat) {
+        let pid = stat.process.pid;
+        self.children.entry(stat.parent).or_default().push(pid);
+        self.stats.insert(pid, stat);
+    }
+
+    /// The living processes that bear the mark or were known before, and their descendants; never this process.
+    pub(super) fn belonging(&self, mark: &str, known: &BTreeSet<Process>) -> Vec<Stat> {
+        let bears =
+            |m: &str| m.strip_prefix(mark).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let mut todo: Vec<i32> = self.marked.iter().filter(|(m, _)| bears(m)).map(|(_, pid)| *pid).collect();
+        todo.extend(
+            known
+                .iter()
+                .map(|process| process.pid)
+                .filter(|pid| self.stats.get(pid).is_some_and(|stat| known.contains(&stat.process))),
+        );
+        let mut seen = BTreeSet::from([self.own]);
+        let mut found = Vec::new();
+        while let Some(pid) = todo.pop() {
+            if seen.insert(pid) {
+                found.extend(self.stats.get(&pid).copied());
+                todo.extend(self.children.get(&pid).into_iter().flatten());
+            }
+        }
+        found
+    }
+}
