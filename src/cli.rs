@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 use sitegate_member::api::types::CommandRequest;
-use sitegate_member::config::{MemberName, TicketName};
+use sitegate_member::config::MemberName;
 
 mod args;
 mod attest;
@@ -29,9 +29,9 @@ mod text;
 pub(crate) mod view;
 
 use args::{
-    AttestArgs, Cli, Command, MemberCommand, ReadmitArgs, ReasonArgs, SiteArgs, StandbyArgs, WishCommand,
+    AttestArgs, Cli, Command, HowArgs, MemberCommand, ReadmitArgs, SiteArgs, TicketArgs, WishCommand,
 };
-use command::give;
+use command::{WaitArgs, give};
 use exit::Exit;
 use failure::Failure;
 
@@ -59,7 +59,7 @@ async fn run(command: &Command) -> Result<(), Failure> {
         Command::Explain(args) => look::explain(args).await,
         Command::History(args) => look::history(args).await,
         Command::Member(MemberCommand::List(args)) => look::members(args).await,
-        Command::Member(MemberCommand::Readmit(args)) => give(readmit_wish(args), &args.wait).await,
+        Command::Member(MemberCommand::Readmit(args)) => give(readmit_wish(args), &args.how.wait).await,
         Command::Fence(command) => fence::run(command).await,
         Command::Check(args) => host::check(args),
         Command::Reload(args) => host::reload(args).await,
@@ -80,51 +80,41 @@ async fn run(command: &Command) -> Result<(), Failure> {
 
 async fn give_wish(command: &WishCommand) -> Result<(), Failure> {
     let (wish, wait) = match command {
-        WishCommand::Grant(args) => (about_site("grant", &args.ticket, &args.site, &args.reason), &args.wait),
-        WishCommand::Move(args) => (about_site("move", &args.ticket, &args.to, &args.reason), &args.wait),
-        WishCommand::Revoke(args) => (about_ticket("revoke", &args.ticket, &args.reason), &args.wait),
-        WishCommand::Pause(args) => (about_ticket("pause", &args.ticket, &args.reason), &args.wait),
-        WishCommand::Resume(args) => (about_ticket("resume", &args.ticket, &args.reason), &args.wait),
-        WishCommand::Standby(StandbyArgs { keep, site }) => {
-            (CommandRequest { keep: *keep, ..site_wish("standby", site) }, &site.wait)
-        }
-        WishCommand::Online(args) => (site_wish("online", args), &args.wait),
+        WishCommand::Grant(args) => about_ticket("grant", &args.ticket, Some(&args.site)),
+        WishCommand::Move(args) => about_ticket("move", &args.ticket, Some(&args.to)),
+        WishCommand::Revoke(args) => about_ticket("revoke", args, None),
+        WishCommand::Pause(args) => about_ticket("pause", args, None),
+        WishCommand::Resume(args) => about_ticket("resume", args, None),
+        WishCommand::Standby(args) => about_site("standby", &args.site, args.keep),
+        WishCommand::Online(args) => about_site("online", args, false),
         WishCommand::AttestDead(args) => (attest_wish(args)?, &args.wait),
     };
     give(wish, wait).await
 }
 
-fn about_ticket(command: &str, ticket: &TicketName, reason: &ReasonArgs) -> CommandRequest {
-    CommandRequest {
-        command: command.to_owned(),
-        ticket: Some(ticket.to_string()),
-        reason: reason.reason.clone(),
-        ..CommandRequest::default()
-    }
+fn about_ticket<'a>(
+    command: &str,
+    args: &'a TicketArgs,
+    site: Option<&MemberName>,
+) -> (CommandRequest, &'a WaitArgs) {
+    let ticket = Some(args.ticket.to_string());
+    (
+        CommandRequest { ticket, site: site.map(ToString::to_string), ..wish(command, &args.how) },
+        &args.how.wait,
+    )
 }
 
-fn about_site(command: &str, ticket: &TicketName, site: &MemberName, reason: &ReasonArgs) -> CommandRequest {
-    CommandRequest { site: Some(site.to_string()), ..about_ticket(command, ticket, reason) }
-}
-
-fn site_wish(command: &str, args: &SiteArgs) -> CommandRequest {
+fn about_site<'a>(command: &str, args: &'a SiteArgs, keep: bool) -> (CommandRequest, &'a WaitArgs) {
     let site = Some(args.site.to_string());
-    CommandRequest {
-        command: command.to_owned(),
-        site,
-        reason: args.reason.reason.clone(),
-        ..CommandRequest::default()
-    }
+    (CommandRequest { site, keep, ..wish(command, &args.how) }, &args.how.wait)
 }
 
 fn readmit_wish(args: &ReadmitArgs) -> CommandRequest {
-    let member = Some(args.name.to_string());
-    CommandRequest {
-        command: "readmit".to_owned(),
-        member,
-        reason: args.reason.reason.clone(),
-        ..CommandRequest::default()
-    }
+    CommandRequest { member: Some(args.name.to_string()), ..wish("readmit", &args.how) }
+}
+
+fn wish(command: &str, how: &HowArgs) -> CommandRequest {
+    CommandRequest { command: command.to_owned(), reason: how.reason.clone(), ..CommandRequest::default() }
 }
 
 fn attest_wish(args: &AttestArgs) -> Result<CommandRequest, Failure> {

@@ -6,33 +6,17 @@ use sitegate::check::{Checked, check};
 use sitegate::pki::FormationCertificates;
 use tempfile::TempDir;
 
-const FORMATION: &str = r#"formation = "acme"
-
-[[member]]
-id = 1
-name = "paris"
-role = "site"
-address = ["paris"]
-
-[[member]]
-id = 2
-name = "lyon"
-role = "site"
-address = ["lyon"]
-
-[[member]]
-id = 3
-name = "tiebreak"
-role = "arbitrator"
-address = ["tiebreak"]
-
+const FORMATION: &str = concat!(
+    include_str!("../crates/member/tests/acme.toml"),
+    r#"
 [ticket.db]
 acquire-after = "45s"
 
 [ticket.ledger]
 acquire-after = "5s"
 takeover = "confirmed"
-"#;
+"#
+);
 
 const MEMBER: &str = r#"name = "paris"
 [tls]

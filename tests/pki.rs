@@ -10,18 +10,7 @@ use sitegate_member::config::TlsFiles;
 use sitegate_member::tls::{Credentials, Principal};
 use tempfile::TempDir;
 
-const FORMATION: &str = r#"formation = "acme"
-[[member]]
-id = 1
-name = "paris"
-role = "site"
-address = ["paris"]
-[[member]]
-id = 2
-name = "tiebreak"
-role = "arbitrator"
-address = ["tiebreak"]
-"#;
+const FORMATION: &str = include_str!("../crates/member/tests/acme.toml");
 
 #[derive(Parser)]
 struct Cli {
@@ -104,12 +93,13 @@ fn validities_are_those_of_the_manual() {
         days,
         [
             ("@/pki/ca/ca.pem", 7304),
+            ("@/pki/lyon/lyon.pem", 1825),
             ("@/pki/operator-admin/admin.pem", 364),
             ("@/pki/paris/paris.pem", 1825),
             ("@/pki/tiebreak/tiebreak.pem", 1825),
         ]
     );
-    let paris = &shown[2];
+    let paris = &shown[3];
     assert_eq!(paris["subject"], "sitegate://acme/member/paris");
     assert_eq!(
         (&paris["standing"], &paris["signed_by_ca"], &paris["key"]["matches"]),

@@ -1,4 +1,4 @@
-//! `sitegated` with real fence daemons and hooks, as an ordinary user on loopback (issue 2 §3, §6).
+//! `sitegated` with real fence daemons and hooks, as an ordinary user on loopback.
 
 #[path = "site/ground.rs"]
 mod ground;
@@ -69,17 +69,18 @@ fn a_site_without_its_fence_daemon_takes_nothing_and_keeps_what_is_armed() {
     assert_eq!(ground.wait_until_held("paris"), token);
     let history = ground.get("paris", "/v1/fence/history").json()["entries"].to_string();
     assert!(history.contains("\"armed\"") && !history.contains("\"receipt\""), "{history}");
+    assert!(ground.shown("paris", &["fence", "history", "db"]).contains(&format!("armed, token {token}")));
+    assert_eq!(ground.shown("paris", &["fence", "history", "web"]), "", "nothing of another ticket");
 }
 
 #[test]
 fn a_ticket_that_the_fence_daemon_does_not_know_is_never_acquired() {
     let (ground, mut fence_daemons, _sites) = started(&["lyon"]);
     fence_daemons.remove(0).kill();
-    let other = fs::read_to_string(ground.of("lyon", "fenced.toml"))
-        .unwrap()
-        .replace("[resource.db]", "[resource.web]");
+    let right = fs::read_to_string(ground.of("lyon", "fenced.toml")).unwrap();
+    let other = right.replace("[resource.db]", "[resource.web]");
     fs::write(ground.of("lyon", "fenced.toml"), other).unwrap();
-    let _fenced = ground.start_fenced("lyon");
+    let fenced = ground.start_fenced("lyon");
     wait_for("a warning", || {
         let warnings = ground.get("lyon", "/v1/status").json()["warnings"].to_string();
         warnings.contains("sitegate-fenced has no [resource.db]: this site never acquires db").then_some(())
@@ -88,6 +89,24 @@ fn a_ticket_that_the_fence_daemon_does_not_know_is_never_acquired() {
         .give("lyon", &json!({ "command": "grant", "ticket": "db", "site": "lyon", "timeout_ms": 1000 }));
     assert_eq!(refused["event"], "timeout", "{refused}");
     assert_eq!(ground.ticket("lyon")["holder"], json!(null));
+    // Nor one whose plan takes longer than the others wait, whatever this daemon has read at its own start.
+    let said = |warning: &str| {
+        let warnings = ground.get("lyon", "/v1/status").json()["warnings"].to_string();
+        warnings.contains(warning).then_some(())
+    };
+    fs::write(
+        ground.of("lyon", "fenced.toml"),
+        right.replace("\"/bin/true\"], within = \"", "\"/bin/true\"], within = \"1"),
+    )
+    .unwrap();
+    fenced.hang_up();
+    wait_for("another warning", || said("this site does not acquire it; raise acquire-after to"));
+    ground.wait_for_log("lyon", &["WARN", "sitegate-fenced works with a plan that takes up to"]);
+    assert_eq!(ground.ticket("lyon")["holder"], json!(null));
+    // Nobody has to restart anything when it is put right.
+    fs::write(ground.of("lyon", "fenced.toml"), right).unwrap();
+    fenced.hang_up();
+    ground.wait_until_held("lyon");
 }
 
 #[test]

@@ -36,10 +36,10 @@ pub(crate) struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Show who holds what, until when, who is reachable, and what is wrong
+    /// Show who holds what, who is reachable, and what is wrong
     #[command(after_long_help = text::STATUS)]
     Status(StatusArgs),
-    /// Say why a ticket is where it is, what holds it back, and what happens next
+    /// Say why a ticket is where it is, and what happens next
     #[command(after_long_help = text::EXPLAIN)]
     Explain(ExplainArgs),
     /// Show what happened lately, and why
@@ -54,10 +54,10 @@ pub(crate) enum Command {
     /// Show what this site's fence daemon guards, and what it did
     #[command(subcommand)]
     Fence(FenceCommand),
-    /// Validate a configuration; show its inequalities and the worst failover time
+    /// Validate a configuration, and show what its times mean
     #[command(after_long_help = text::CHECK)]
     Check(CheckArgs),
-    /// Let the running daemon take its configuration again, all or nothing
+    /// Let the daemon read its configuration again, all or nothing
     #[command(after_long_help = text::RELOAD)]
     Reload(ReloadArgs),
     /// Create this member's identity and store, once
@@ -83,7 +83,7 @@ pub(crate) enum Command {
 /// The commands that wish something of the formation, and wait for it.
 #[derive(Debug, Subcommand)]
 pub(crate) enum WishCommand {
-    /// Let a site hold a free ticket, and others after it should it be lost
+    /// Let a site hold a free ticket, or another one should it be lost
     #[command(long_about = text::GRANT_ABOUT, after_long_help = text::GRANT)]
     Grant(GrantArgs),
     /// Let nobody hold a ticket
@@ -104,7 +104,7 @@ pub(crate) enum WishCommand {
     /// Let a site take tickets again
     #[command(after_long_help = text::ONLINE)]
     Online(SiteArgs),
-    /// Vouch that nothing of a lost site runs, so that others need not wait
+    /// Vouch that a lost site is dead, so that others need not wait
     #[command(long_about = text::ATTEST_ABOUT, after_long_help = text::ATTEST)]
     AttestDead(AttestArgs),
 }
@@ -112,29 +112,21 @@ pub(crate) enum WishCommand {
 /// `sitegate grant`.
 #[derive(Debug, Args)]
 pub(crate) struct GrantArgs {
-    /// The ticket
-    pub(crate) ticket: TicketName,
     /// Who should hold it
     #[arg(long)]
     pub(crate) site: MemberName,
     #[command(flatten)]
-    pub(crate) reason: ReasonArgs,
-    #[command(flatten)]
-    pub(crate) wait: WaitArgs,
+    pub(crate) ticket: TicketArgs,
 }
 
 /// `sitegate move`.
 #[derive(Debug, Args)]
 pub(crate) struct MoveArgs {
-    /// The ticket
-    pub(crate) ticket: TicketName,
     /// Who should hold it instead
     #[arg(long, value_name = "SITE")]
     pub(crate) to: MemberName,
     #[command(flatten)]
-    pub(crate) reason: ReasonArgs,
-    #[command(flatten)]
-    pub(crate) wait: WaitArgs,
+    pub(crate) ticket: TicketArgs,
 }
 
 /// Commands about a ticket.
@@ -143,20 +135,7 @@ pub(crate) struct TicketArgs {
     /// The ticket
     pub(crate) ticket: TicketName,
     #[command(flatten)]
-    pub(crate) reason: ReasonArgs,
-    #[command(flatten)]
-    pub(crate) wait: WaitArgs,
-}
-
-/// Commands about a site.
-#[derive(Debug, Args)]
-pub(crate) struct SiteArgs {
-    /// The site
-    pub(crate) site: MemberName,
-    #[command(flatten)]
-    pub(crate) reason: ReasonArgs,
-    #[command(flatten)]
-    pub(crate) wait: WaitArgs,
+    pub(crate) how: HowArgs,
 }
 
 /// `sitegate standby`.
@@ -167,6 +146,15 @@ pub(crate) struct StandbyArgs {
     pub(crate) keep: bool,
     #[command(flatten)]
     pub(crate) site: SiteArgs,
+}
+
+/// Commands about a site.
+#[derive(Debug, Args)]
+pub(crate) struct SiteArgs {
+    /// The site
+    pub(crate) site: MemberName,
+    #[command(flatten)]
+    pub(crate) how: HowArgs,
 }
 
 /// `sitegate attest-dead`.
@@ -203,17 +191,17 @@ pub(crate) struct ReadmitArgs {
     /// The member
     pub(crate) name: MemberName,
     #[command(flatten)]
-    pub(crate) reason: ReasonArgs,
-    #[command(flatten)]
-    pub(crate) wait: WaitArgs,
+    pub(crate) how: HowArgs,
 }
 
-/// Why.
+/// What every wish takes, but for one that must have a reason.
 #[derive(Debug, Args)]
-pub(crate) struct ReasonArgs {
+pub(crate) struct HowArgs {
     /// Why, for the history
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<String>,
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
 }
 
 impl Cli {
@@ -246,6 +234,30 @@ mod tests {
                 found.push(path);
             }
         }
+    }
+
+    /// What help says of `command` and all below it, in lines that a terminal of 80 columns would break.
+    fn too_wide(command: &clap::Command, found: &mut Vec<String>) {
+        /// As wide as terminals are at least.
+        const COLUMNS: usize = 80;
+        let below: Vec<_> = command.get_subcommands().filter(|command| !command.is_hide_set()).collect();
+        let names = below.iter().map(|command| command.get_name().len()).max().unwrap_or_default();
+        for command in below {
+            let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+            found.extend((2 + names + 2 + about.chars().count() > COLUMNS).then_some(about));
+            too_wide(command, found);
+        }
+        let examples = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
+        let written =
+            examples.lines().filter(|line| line.starts_with("  ") && line.chars().count() > COLUMNS);
+        found.extend(written.map(str::to_owned));
+    }
+
+    #[test]
+    fn examples_and_summaries_fit_a_terminal() {
+        let mut found = Vec::new();
+        too_wide(&Cli::command(), &mut found);
+        assert_eq!(found, [""; 0]);
     }
 
     #[test]

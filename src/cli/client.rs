@@ -34,6 +34,10 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Names the user behind sudo to the member, which records it as a claim.
 const SUDO_HEADER: &str = "x-sitegate-sudo-user";
 
+/// What to do when either side does not accept the other's certificate.
+const OTHER_PKI: &str = "look at our certificate and CA with `sitegate pki show`: are they of this formation, and of the same \
+                         `sitegate pki init` as the members'?";
+
 /// A member to ask. Every request has a connection of its own.
 #[derive(Debug)]
 pub(crate) struct Client {
@@ -174,8 +178,7 @@ impl Client {
         // In TLS 1.3 a certificate is refused after the handshake, with the first answer.
         if let Some(alert) = io_error_of(error).filter(|error| is_tls(error)) {
             let text = format!("{} ended the connection: {}", self.name(), explain(alert));
-            return Failure::new(Exit::Forbidden, text)
-                .hint("look at our certificate with `sitegate pki show`");
+            return Failure::new(Exit::Forbidden, text).hint(OTHER_PKI);
         }
         let text = format!("{} closed the connection: {}", self.name(), with_causes(error));
         Failure::new(Exit::Unreachable, text).hint("look at its log; ask another member with --member")
@@ -193,8 +196,9 @@ impl Client {
             _ => Exit::Refused,
         };
         match serde_json::from_slice::<ApiError>(body) {
-            Ok(ApiError { error, hint: None }) if error.starts_with("error: ") => {
-                Failure::rendered(exit, error)
+            Ok(ApiError { error, hint }) if error.starts_with("error: ") => {
+                let hint = hint.filter(|hint| !hint.is_empty()).map(|hint| format!("\n\nhint: {hint}"));
+                Failure::rendered(exit, format!("{}{}", error.trim_end(), hint.unwrap_or_default()))
             }
             Ok(ApiError { error, hint }) => Failure::new(exit, error).maybe_hint(hint),
             Err(_) => Failure::new(exit, format!("{} answered {status}", self.name())),
@@ -214,7 +218,7 @@ fn not_connected(path: &Path, error: &io::Error) -> Failure {
         ),
         _ => (
             Exit::Unreachable,
-            "see whether sitegated or sitegate-arbitrator runs here, or ask another member with --member",
+            "see whether sitegated or sitegate-arbitrator runs here, or ask elsewhere with --socket or --member",
         ),
     };
     Failure::new(exit, format!("cannot connect to {}: {error}", path.display())).hint(hint)
@@ -245,7 +249,7 @@ async fn connect_tls(
 fn not_connected_tls(address: &Address, error: &io::Error) -> Failure {
     let text = format!("cannot connect to {address}: {}", explain(error));
     if is_tls(error) {
-        Failure::new(Exit::Forbidden, text).hint("look at our certificate with `sitegate pki show`")
+        Failure::new(Exit::Forbidden, text).hint(OTHER_PKI)
     } else {
         Failure::new(Exit::Unreachable, text)
             .hint("check the address and the firewall, or ask another member")

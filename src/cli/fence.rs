@@ -15,6 +15,7 @@ use super::exit::Exit;
 use super::failure::{Failure, with_causes};
 use super::output::{print, print_json, print_json_line};
 use super::place::PlaceArgs;
+use super::status::escaped;
 use super::table::Table;
 use super::view::{length, read};
 
@@ -83,13 +84,20 @@ async fn history(args: &FenceHistoryArgs) -> Result<(), Failure> {
             json!({ "entries": to_json(&entries)? })
         }
         None => {
-            let query = args.ticket.as_ref().map(|ticket| format!("?resource={ticket}")).unwrap_or_default();
+            let query = args
+                .ticket
+                .as_ref()
+                .map(|ticket| format!("?ticket={}", escaped(ticket.as_str())))
+                .unwrap_or_default();
             Client::new(args.args.place.resolve()?).get(&format!("/v1/fence/history{query}")).await?
         }
     };
     let entries = answer["entries"].as_array().cloned().unwrap_or_default();
     if args.args.json {
         return entries.iter().try_for_each(print_json_line);
+    }
+    if entries.is_empty() {
+        eprintln!("nothing yet");
     }
     let mut text = String::new();
     for entry in &entries {

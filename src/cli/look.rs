@@ -33,7 +33,7 @@ pub(crate) struct ExplainArgs {
 /// Nobody answers, there is no such ticket, or the member refuses.
 pub(crate) async fn explain(args: &ExplainArgs) -> Result<(), Failure> {
     let client = Client::new(args.place.resolve()?);
-    let answer = client.get(&format!("/v1/explain/{}", escaped(&args.ticket))).await?;
+    let answer = client.get(&format!("/v1/explain/{}", escaped(args.ticket.as_str()))).await?;
     if args.json {
         return print_json(&answer);
     }
@@ -79,12 +79,18 @@ pub(crate) struct HistoryArgs {
 /// Nobody answers, or the member refuses.
 pub(crate) async fn history(args: &HistoryArgs) -> Result<(), Failure> {
     let client = Client::new(args.place.resolve()?);
-    let ticket =
-        args.ticket.as_ref().map(|ticket| format!("&ticket={}", escaped(ticket))).unwrap_or_default();
+    let ticket = args
+        .ticket
+        .as_ref()
+        .map(|ticket| format!("&ticket={}", escaped(ticket.as_str())))
+        .unwrap_or_default();
     let answer = client.get(&format!("/v1/history?limit={}{ticket}", args.limit)).await?;
     let history: History = read(&answer)?;
     if args.json {
         return history.entries.iter().try_for_each(print_json_line);
+    }
+    if history.entries.is_empty() {
+        eprintln!("nothing yet");
     }
     let mut text = String::new();
     for entry in &history.entries {

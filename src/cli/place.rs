@@ -29,14 +29,15 @@ pub(crate) struct PlaceArgs {
     /// Ask this member over TLS, with an operator's or viewer's certificate
     #[arg(long, value_name = "HOST[:PORT]")]
     member: Option<Address>,
-    /// Our certificate for --member [default: the one in ~/.config/sitegate]
-    #[arg(long, value_name = "FILE", env = "SITEGATE_CERT", hide_env_values = true)]
+    /// Our certificate for --member [default: the one in ~/.config/sitegate] [env: SITEGATE_CERT]
+    // Written by hand as above: clap would put the variable into a paragraph of its own.
+    #[arg(long, value_name = "FILE", env = "SITEGATE_CERT", hide_env = true)]
     cert: Option<PathBuf>,
-    /// Its private key [default: beside the certificate, with the ending .key]
-    #[arg(long, value_name = "FILE", env = "SITEGATE_KEY", hide_env_values = true)]
+    /// Its private key [default: beside the certificate, with the ending .key] [env: SITEGATE_KEY]
+    #[arg(long, value_name = "FILE", env = "SITEGATE_KEY", hide_env = true)]
     key: Option<PathBuf>,
-    /// The certificate of the formation's CA [default: ca.pem beside our certificate]
-    #[arg(long, value_name = "FILE", env = "SITEGATE_CA", hide_env_values = true)]
+    /// The certificate of the formation's CA [default: ca.pem beside our certificate] [env: SITEGATE_CA]
+    #[arg(long, value_name = "FILE", env = "SITEGATE_CA", hide_env = true)]
     ca: Option<PathBuf>,
 }
 

@@ -1,7 +1,7 @@
 //! What a command waits for, on standard error: one line that is rewritten on a terminal, plain lines elsewhere.
 
 use std::io::{self, IsTerminal, Write};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// One wait.
 #[derive(Debug)]
@@ -9,8 +9,13 @@ pub(crate) struct Waiting {
     terminal: bool,
     began: Instant,
     text: String,
+    /// Whether `text` was said, but for its numbers. Of no account on a terminal.
+    said: bool,
     drawn: bool,
 }
+
+/// What is done by then says nothing but its result.
+const QUIET: Duration = Duration::from_millis(500);
 
 /// Back to the first column; erase the line. See console_codes(4).
 const ERASE_LINE: &str = "\r\x1b[2K";
@@ -25,25 +30,28 @@ impl Waiting {
             terminal: io::stderr().is_terminal(),
             began: Instant::now(),
             text: String::new(),
+            said: false,
             drawn: false,
         }
     }
 
     /// Shows what it waits for now.
     pub(crate) fn waits_for(&mut self, text: &str) {
-        let is_new = !same_but_for_numbers(&self.text, text);
+        self.said &= same_but_for_numbers(&self.text, text);
         text.clone_into(&mut self.text);
-        if self.terminal {
-            self.draw();
-        } else if is_new {
-            say(&format!("{text}\n"));
-        }
+        self.tick();
     }
 
     /// Shows how long it has waited; call it about once a second.
     pub(crate) fn tick(&mut self) {
-        if self.terminal && !self.text.is_empty() {
+        if self.text.is_empty() || self.began.elapsed() < QUIET {
+            return;
+        }
+        if self.terminal {
             self.draw();
+        } else if !self.said {
+            say(&format!("{}\n", self.text));
+            self.said = true;
         }
     }
 

@@ -84,15 +84,15 @@ async fn watch(client: &Client, args: &StatusArgs) -> Result<(), Failure> {
 async fn fetch(client: &Client, args: &StatusArgs) -> Result<Value, Failure> {
     let Some(ticket) = &args.ticket else { return client.get("/v1/status").await };
     if args.consistent {
-        return client.get(&format!("/v1/status?consistent={}", escaped(ticket))).await;
+        return client.get(&format!("/v1/status?consistent={}", escaped(ticket.as_str()))).await;
     }
     only(client.get("/v1/status").await?, ticket)
 }
 
 /// A ticket's name in a URI: of what it may hold, only `/` means something there.
 #[must_use]
-pub(crate) fn escaped(ticket: &TicketName) -> String {
-    ticket.as_str().replace('/', "%2F")
+pub(crate) fn escaped(ticket: &str) -> String {
+    ticket.replace('/', "%2F")
 }
 
 fn only(mut answer: Value, ticket: &TicketName) -> Result<Value, Failure> {
@@ -125,6 +125,6 @@ mod tests {
         let picked = only(answer.clone(), &"web/front".parse().unwrap()).unwrap();
         assert_eq!(picked, json!({"tickets": [{"ticket": "web/front"}]}));
         assert_eq!(only(answer, &"web".parse().unwrap()).unwrap_err().exit, Exit::Refused);
-        assert_eq!(escaped(&"web/front".parse().unwrap()), "web%2Ffront");
+        assert_eq!(escaped("web/front"), "web%2Ffront");
     }
 }

@@ -17,11 +17,11 @@ another one takes over. Commands write down what you want, wait until it holds, 
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
-  sitegate status                        who holds what, until when, who is reachable
-  sitegate grant db --site paris         paris holds the ticket db, or whoever can if paris is lost
-  sitegate move db --to lyon             lyon holds it instead
-  sitegate explain db                    why is it where it is?
-  sitegate playground                    try all of this on this machine, without any configuration";
+  sitegate playground             try all of this, without any configuration
+  sitegate status                 who holds what, until when, who is reachable
+  sitegate grant db --site paris  paris holds db, or others if paris is lost
+  sitegate move db --to lyon      lyon holds it instead
+  sitegate explain db             why is it where it is?";
 
 pub(crate) const STATUS: &str = "\
 Examples:
@@ -34,8 +34,8 @@ Examples:
 What a member tells is what it knows; it may lag behind by a heartbeat or two, or by more if it is cut off. --consistent \
 asks a majority about one ticket, and fails if there is none.
 
-\"UNTIL\" is how long the holder goes on if nothing renews its lease: its own deadline if the holder is asked, or else how \
-long the member that is asked still refuses other candidates.";
+UNTIL: if the holder is asked, how long it goes on unless it is renewed; if another member is asked, for how long that one \
+guards the lease, which is to say votes for no other site unless the holder gives the ticket up.";
 
 pub(crate) const EXPLAIN: &str = "\
 Example:
@@ -53,7 +53,7 @@ Examples:
 Every member keeps its own history: what it decided and why, and who gave which command.";
 
 pub(crate) const GRANT_ABOUT: &str = "\
-Let a site hold a free ticket, and others after it should it be lost
+Let a site hold a free ticket, or another one should it be lost
 
 The site runs its checks, a majority agrees, the site's fence daemon is armed, and the resources are started. The grant \
 lasts until it is revoked: if the site is lost, another one takes the ticket over.";
@@ -63,7 +63,7 @@ Examples:
   sitegate grant db --site paris
   sitegate grant db --site paris --no-wait --reason \"change 4711\"
 
-Waits until the site holds the ticket and its fence daemon is armed. Refused if another site holds it (move it instead), if \
+Waits until the site holds the ticket, with its fence daemon armed, and has been heard since the command was given. Refused if another site holds it (move it instead), if \
 it is paused, or if the site is on standby or does not pass its checks.
 
 Exit codes: 0 the site holds it, 1 refused, 3 nobody answers, 4 not yet: it may still come true.";
@@ -94,7 +94,7 @@ pub(crate) const MOVE: &str = "\
 Examples:
   sitegate move db --to lyon
 
-Waits until the other site holds it. If that dies meanwhile, any willing site takes the ticket.
+Waits until the other site holds it and has been heard since. If that dies meanwhile, any willing site takes the ticket.
 
 Exit codes: 0 the site holds it, 1 refused, 3 nobody answers, 4 not yet: it may still come true.";
 
@@ -139,7 +139,7 @@ Example:
 Nothing moves back by itself, unless a ticket says `failback = true`.";
 
 pub(crate) const ATTEST_ABOUT: &str = "\
-Vouch that nothing of a lost site runs, so that others need not wait
+Vouch that a lost site is dead, so that others need not wait
 
 You vouch that nothing of the site's tickets runs there any more, and that nothing will start there by itself. The other \
 members then hand its tickets on without waiting for it to fence. If you are wrong, two sites run the same thing at once, \
@@ -150,7 +150,8 @@ It takes a majority all the same, and is refused while any member still hears th
 pub(crate) const ATTEST: &str = "\
 Examples:
   sitegate attest-dead lyon --reason \"switched off at the rack, seen by Ann\"
-  sitegate attest-dead lyon --ticket db --reason \"power cut off by the PDU\" --yes-i-have-seen-it-dead
+  sitegate attest-dead lyon --ticket db --yes-i-have-seen-it-dead \\
+      --reason \"power cut off by the PDU\"
 
 Asks twice on a terminal. Needed where takeover is `confirmed`; elsewhere it saves the waiting.
 
@@ -187,7 +188,7 @@ Examples:
   sitegate check && sitegate reload
 
 Takes tickets, hooks, certificates and addresses from the files. If anything is wrong with them, nothing changes. fenced.toml \
-belongs to sitegate-fenced and is read when that starts.
+belongs to sitegate-fenced: `systemctl reload sitegate-fenced`.
 
 Exit codes: 0 reloaded, 3 nobody answers, 5 invalid: the old configuration stays in force.";
 

@@ -28,7 +28,7 @@ pub enum PkiCommand {
     /// Make certificates count no more
     #[command(long_about = REVOKE_ABOUT, after_long_help = REVOKE_EXAMPLES)]
     Revoke(RevokeArgs),
-    /// Show whose certificates they are, how long they are valid, and whether their keys fit
+    /// Show whose they are, how long they are valid, and whether keys fit
     #[command(after_long_help = SHOW_EXAMPLES)]
     Show(ShowArgs),
 }
@@ -36,21 +36,20 @@ pub enum PkiCommand {
 const INIT_ABOUT: &str = "\
 Make a CA, and a certificate for every member and one operator
 
-Reads the names from the formation file and makes, in one directory, `ca/` with the key of the CA, and \
-for everybody a pack of three files: ca.pem, NAME.pem and NAME.key. Copy each pack to /etc/sitegate/pki/ \
-of its host, then move `ca/` to where you keep such keys: whoever has it can be anybody in this \
-formation. No member needs it.";
+Reads the names from the formation file and makes, in one directory, `ca/` with the key of the CA, and for everybody a \
+pack of three files: ca.pem, NAME.pem and NAME.key. Copy each pack to /etc/sitegate/pki/ of its host, then move `ca/` to \
+where you keep such keys: whoever has it can be anybody in this formation. No member needs it.";
 
 const INIT_EXAMPLES: &str = "\
 Examples:
   sitegate pki init --formation /etc/sitegate/formation.toml --out pki
-  sitegate pki init --formation formation.toml --out pki --operator alice --operator bob --days 730";
+  sitegate pki init --formation formation.toml --operator alice --operator bob";
 
 const ISSUE_ABOUT: &str = "\
 Make a certificate for one more member, operator or viewer
 
-Operators may give commands from afar, viewers may only look; neither is needed on a member's own host. \
-The pack goes beside the others. A member must also stand in formation.toml to get in.";
+Operators may give commands from afar, viewers may only look; neither is needed on a member's own host. The pack goes \
+beside the others. A member must also stand in formation.toml to get in.";
 
 const ISSUE_EXAMPLES: &str = "\
 Examples:
@@ -61,8 +60,8 @@ Examples:
 const RENEW_ABOUT: &str = "\
 Replace certificates by new ones with the same names
 
-Makes a new key too, unless --keep-key. What was there stays beside it as .old. Copy the new pack to its \
-host and run `sitegate reload` there: connections change over one by one, and no ticket is lost.";
+Makes a new key too, unless --keep-key. What was there stays beside it as .old. Copy the new pack to its host and run \
+`sitegate reload` there: connections change over one by one, and no ticket is lost.";
 
 const RENEW_EXAMPLES: &str = "\
 Examples:
@@ -72,8 +71,8 @@ Examples:
 const REVOKE_ABOUT: &str = "\
 Make certificates count no more
 
-Adds them to the CA's list, ca/crl.pem. Copy that to every member, name it as `crl` in [tls] of \
-member.toml, and run `sitegate reload`: only then is the certificate refused.";
+Adds them to the CA's list, ca/crl.pem. Copy that to every member, name it as `crl` in [tls] of member.toml, and run \
+`sitegate reload`: only then is the certificate refused.";
 
 const REVOKE_EXAMPLES: &str = "\
 Example:

@@ -1,10 +1,15 @@
 //! What the configuration of a site has to agree with: the fence daemon's file, where this daemon may read it.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
+use std::time::Duration;
 
+use sitegate_fence_client::status::{ResourceStatus, Status};
 use sitegate_host::diagnostic::{ConfigError, Diagnostic, Problems};
-use sitegate_member::config::{Configuration, FORMATION_FILE};
+use sitegate_member::config::timing::FencingBudget;
+use sitegate_member::config::{Configuration, FORMATION_FILE, Formation, Takeover};
+use sitegate_protocol::TicketName;
 
 use crate::check::Checked;
 
@@ -43,6 +48,34 @@ pub fn check(directory: &Path, _: &Configuration) -> Result<Vec<String>, ConfigE
     });
     let warnings = without_plan.chain(checked.warnings.iter().cloned()).collect();
     problems.finish(Some(warnings))
+}
+
+/// The same with the plans that the fence daemon works with, whatever its file says by now: the tickets that it might still be
+/// fencing here when another site takes them over, each with a sentence about it.
+pub(super) fn late_plans(formation: &Formation, status: &Status) -> BTreeMap<TicketName, String> {
+    let resources: BTreeMap<&str, &ResourceStatus> =
+        status.resources.iter().map(|resource| (resource.name.as_str(), resource)).collect();
+    let late = formation.tickets.iter().filter(|(_, terms)| terms.takeover == Takeover::Timed).filter_map(
+        |(name, terms)| {
+            let plan = worst_case(status, resources.get(name.as_str())?);
+            let budget = FencingBudget::new(terms.acquire_after, plan, formation.max_clock_drift);
+            let text = format!(
+                "ticket {name}: sitegate-fenced works with a plan that takes up to {} ms with its margin, and acquire-after \
+                 leaves {} ms: this site does not acquire it; raise acquire-after to {} ms or more on every member",
+                budget.needed.as_millis(),
+                budget.available.as_millis(),
+                budget.acquire_after_min.as_millis()
+            );
+            (!budget.holds()).then_some((TicketName::new(name.as_str()).ok()?, text))
+        },
+    );
+    late.collect()
+}
+
+/// As long as every plan has its turn at once, none waits for another.
+fn worst_case(status: &Status, resource: &ResourceStatus) -> Duration {
+    let alone = status.resources.len() <= status.concurrency;
+    Duration::from_millis(if alone { resource.plan.within_ms } else { resource.plan.within_all_ms })
 }
 
 /// Tickets that are taken over after E + A although this site may still be fencing then.

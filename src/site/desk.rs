@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use sitegate_fence_client::wire::Notice;
-use sitegate_fence_client::{Client, Events};
+use sitegate_fence_client::status::Status;
+use sitegate_fence_client::{Client, Event as FencedEvent, Events};
 use sitegate_host::program::Runner;
 use sitegate_member::driver::now;
 use sitegate_member::journal::{Draft, Moment};
@@ -36,6 +36,8 @@ pub(super) struct Desk {
     link: Option<Link>,
     extending: Extending,
     checking: BTreeMap<TicketName, Checking>,
+    /// Tickets that the fence daemon's plans leave no time for, with why.
+    late: BTreeMap<TicketName, String>,
     /// The newest receipt that the protocol was told of: the fence daemon may tell of one twice.
     receipts: BTreeMap<TicketName, Token>,
     answers: Both<(u64, Asked, Answer)>,
@@ -49,6 +51,8 @@ pub(super) struct Desk {
 struct Link {
     client: Client,
     events: Events,
+    /// What it said when it was connected to, or when it was reloaded.
+    status: Box<Status>,
 }
 
 /// Which kind of request an answer belongs to.
@@ -67,6 +71,7 @@ impl Desk {
             link: None,
             extending: Extending::default(),
             checking: BTreeMap::new(),
+            late: BTreeMap::new(),
             receipts: BTreeMap::new(),
             answers: mpsc::channel(WAITING_MAX),
             ill: mpsc::channel(WAITING_MAX),
@@ -93,8 +98,9 @@ impl Desk {
                 Some(Work::Reload) => { self.reload(); true }
                 None => false,
             },
-            notice = next_notice(&mut self.link) => match notice {
-                Some(notice) => self.notice(notice).await,
+            event = next_event(&mut self.link) => match event {
+                Some(FencedEvent::Resource(notice)) => self.notice(notice).await,
+                Some(FencedEvent::Reloaded(status)) => self.fenced_reloaded(status).await,
                 None => self.unlinked().await,
             },
             Some(linked) = self.linked.1.recv() => self.linked(linked).await,
@@ -169,7 +175,7 @@ impl Desk {
     }
 }
 
-async fn next_notice(link: &mut Option<Link>) -> Option<Notice> {
+async fn next_event(link: &mut Option<Link>) -> Option<FencedEvent> {
     match link {
         Some(link) => link.events.next().await,
         // Somebody else will say when there is one.

@@ -3,14 +3,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use sitegate_fence_client::status::{HistoryEntry, Status};
 use sitegate_fence_client::wire::Name;
 use sitegate_fence_client::{Client, ClientError};
-use sitegate_member::api::ApiError;
+use sitegate_member::api::{ApiError, Asked};
 use tokio::time::timeout;
 
 /// How long the fence daemon may take to answer.
@@ -50,6 +50,7 @@ async fn status(State(way): State<Way>) -> Result<Json<Status>, ApiError> {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Question {
     ticket: Option<String>,
     limit: Option<usize>,
@@ -64,7 +65,7 @@ struct History {
 
 async fn history(
     State(way): State<Way>,
-    Query(question): Query<Question>,
+    Asked(question): Asked<Question>,
 ) -> Result<Json<History>, ApiError> {
     let resource = question.ticket.map(|name| Name::new(&name)).transpose();
     let resource = resource.map_err(|error| ApiError::bad_request(error.to_string(), ""))?;

@@ -47,6 +47,11 @@ impl Process {
         drop(self);
     }
 
+    /// SIGHUP, which has it take its configuration again.
+    pub(crate) fn hang_up(&self) {
+        kill_process(Pid::from_child(&self.0), Signal::HUP).unwrap();
+    }
+
     /// SIGTERM, and its end.
     pub(crate) fn stop(mut self) -> ExitStatus {
         kill_process(Pid::from_child(&self.0), Signal::TERM).unwrap();
@@ -136,6 +141,18 @@ impl Ground {
             .unwrap();
         let said = [output.stdout, output.stderr].concat();
         (output.status, String::from_utf8_lossy(&said).into_owned())
+    }
+
+    /// What the command line shows when it asks `site`.
+    pub(crate) fn shown(&self, site: &str, words: &[&str]) -> String {
+        let output = Command::new(env!("CARGO_BIN_EXE_sitegate"))
+            .args(words)
+            .arg("--socket")
+            .arg(self.of(site, "run/sitegate.sock"))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
     }
 
     pub(crate) fn start(&self, site: &str) -> Process {

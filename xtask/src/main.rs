@@ -27,12 +27,13 @@ fn main() -> ExitCode {
             print!("{HELP}");
             Ok(())
         }
-        _ => Err(HELP.to_owned()),
+        Some("") => Err(format!("say what to do\n\n{HELP}")),
+        _ => Err(format!("there is no command `{}`\n\n{HELP}", command.display())),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
-            eprintln!("error: {why}");
+            eprintln!("error: {}", why.trim_end());
             ExitCode::FAILURE
         }
     }

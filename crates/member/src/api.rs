@@ -20,6 +20,7 @@ use crate::journal::Journal;
 use crate::peers::Peers;
 use crate::shared::Shared;
 
+mod asked;
 mod commands;
 mod error;
 mod explain;
@@ -34,6 +35,7 @@ pub mod types;
 mod warnings;
 mod who;
 
+pub use asked::Asked;
 pub use error::ApiError;
 pub use serve::{Server, serve_connection, serve_socket};
 pub use who::{SUDO_HEADER, Who};

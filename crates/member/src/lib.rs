@@ -9,6 +9,8 @@ pub mod complaints;
 pub mod config;
 pub mod daemon;
 pub mod driver;
+#[cfg(test)]
+mod example;
 pub mod init;
 pub mod journal;
 pub mod live;

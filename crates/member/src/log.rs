@@ -2,6 +2,7 @@
 
 use std::io;
 
+use sitegate_host::journald::JournalLines;
 use tracing_subscriber::filter::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::Registry;
@@ -17,7 +18,7 @@ pub struct LogFilter(reload::Handle<EnvFilter, Registry>);
 /// Begins to log as `log` says.
 ///
 /// # Errors
-/// If journald does not listen, or something logs in this process already.
+/// If something logs in this process already.
 pub fn start(log: &Log) -> io::Result<LogFilter> {
     let (filter, handle) = reload::Layer::new(filter(log)?);
     let layer: Box<dyn Layer<_> + Send + Sync> = match log.format {
@@ -31,7 +32,11 @@ pub fn start(log: &Log) -> io::Result<LogFilter> {
         LogFormat::Json => {
             tracing_subscriber::fmt::layer().with_writer(io::stderr).json().flatten_event(true).boxed()
         }
-        LogFormat::Journald => tracing_journald::layer()?.boxed(),
+        LogFormat::Journald => tracing_subscriber::fmt::layer()
+            .with_writer(io::stderr)
+            .with_ansi(false)
+            .event_format(JournalLines)
+            .boxed(),
     };
     let started = tracing_subscriber::registry().with(filter).with(layer).try_init();
     started.map_err(io::Error::other)?;

@@ -154,40 +154,8 @@ fn local_tickets(
 
 #[cfg(test)]
 mod tests {
-    use sitegate_host::diagnostic::Source;
-
     use super::*;
-    use crate::config::{Formation, Local};
-
-    const FORMATION: &str = r#"formation = "acme"
-        [[member]]
-        id = 1
-        name = "paris"
-        role = "site"
-        address = ["paris"]
-        [[member]]
-        id = 2
-        name = "lyon"
-        role = "site"
-        address = ["lyon"]
-        [[member]]
-        id = 3
-        name = "tiebreak"
-        role = "arbitrator"
-        address = ["tiebreak"]
-        [ticket-defaults]
-        acquire-after = "45s"
-        [ticket.db]
-        order = ["lyon", "paris"]
-        [ticket.web]
-    "#;
-
-    fn configuration(me: &str, hooks: &str) -> Configuration {
-        let formation = Formation::parse(&Source::new("formation.toml", FORMATION.to_owned())).unwrap();
-        let local = format!("name = \"{me}\"\n[tls]\nca = \"ca\"\ncert = \"cert\"\nkey = \"key\"\n{hooks}");
-        let local = Local::parse(&Source::new("member.toml", local), Some(&formation)).unwrap();
-        Configuration { formation, local }
-    }
+    use crate::example::configuration;
 
     #[test]
     fn a_site_runs_what_its_fence_daemon_knows() {

@@ -78,7 +78,12 @@ pub async fn read_length(from: &mut (impl AsyncRead + Unpin)) -> Result<Option<u
     let mut length = [0_u8; LENGTH_BYTES];
     let mut have = 0;
     while have < LENGTH_BYTES {
-        match from.read(&mut length[have..]).await? {
+        let count = match from.read(&mut length[have..]).await {
+            // A process that is killed says no farewell in TLS; between two messages it has cut nothing short.
+            Err(error) if have == 0 && error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            read => read?,
+        };
+        match count {
             0 if have == 0 => return Ok(None),
             0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
             count => have += count,

@@ -6,32 +6,16 @@ use std::time::Duration;
 use sitegate_host::diagnostic::{ConfigError, Source};
 use sitegate_member::config::{Configuration, Formation, FormationDigest, Listen, Local, Role, Takeover};
 
-const FORMATION: &str = r#"formation = "acme"
-
-[[member]]
-id = 1
-name = "paris"
-role = "site"
-address = ["paris.example.net", "192.0.2.10"]
-
-[[member]]
-id = 2
-name = "lyon"
-role = "site"
-address = ["lyon.example.net"]
-
-[[member]]
-id = 3
-name = "tiebreak"
-role = "arbitrator"
-address = ["[2001:db8::3]:9929"]
-
+const FORMATION: &str = concat!(
+    include_str!("acme.toml"),
+    r#"
 [ticket-defaults]
 acquire-after = "45s"
 
 [ticket.db]
 order = ["paris", "lyon"]
-"#;
+"#
+);
 
 const MEMBER: &str = r#"name = "paris"
 

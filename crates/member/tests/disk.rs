@@ -1,4 +1,5 @@
-//! A disk that fails: a commit that failed is final, and not a word leaves that rests on it (issue 2 §6, design §4.5).
+//! A disk that fails: a commit that failed is final, and not a word leaves that rests on it (docs/architecture.md,
+//! "Habits that hold everywhere").
 
 mod support;
 

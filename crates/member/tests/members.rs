@@ -71,6 +71,32 @@ fn a_grant_through_any_member_reaches_the_site_and_outlives_everything() {
 }
 
 #[test]
+fn what_is_done_is_said_by_name() {
+    let (_formation, mut daemons) = Formation::started();
+    let token = grant(&daemons[1], "paris");
+    let text = |daemon: &Daemon, command| {
+        let last = daemon.give(&command).pop().unwrap();
+        assert_eq!(last["event"], "done", "{last}");
+        last["text"].as_str().unwrap().to_owned()
+    };
+    for (command, expected) in [
+        (json!({ "command": "pause", "ticket": "db" }), "db is paused; paris goes on holding it"),
+        (json!({ "command": "resume", "ticket": "db" }), "db is resumed"),
+        (json!({ "command": "standby", "site": "lyon" }), "lyon is on standby and holds nothing"),
+        (
+            json!({ "command": "standby", "site": "lyon", "keep": true }),
+            "lyon is on standby: it takes no more tickets, and keeps what it holds",
+        ),
+        (json!({ "command": "online", "site": "lyon" }), "lyon is online"),
+    ] {
+        assert_eq!(text(&daemons[1], command), expected);
+    }
+    daemons.remove(0).kill();
+    let attest = json!({ "command": "attest-dead", "site": "paris", "reason": "killed" });
+    assert_eq!(text(&daemons[0], attest), format!("paris is attested dead for db (token {token})"));
+}
+
+#[test]
 fn commands_that_cannot_be_are_refused_with_a_hint() {
     let (_formation, daemons) = Formation::started();
     let refused = |body| {
@@ -87,6 +113,11 @@ fn commands_that_cannot_be_are_refused_with_a_hint() {
     assert!(error.contains("unknown field `colour`"), "{error}");
     let (_, error, _) = refused(json!({ "command": "attest-dead", "site": "paris" }));
     assert_eq!(error, "attest-dead needs a reason");
+    for path in ["/v1/history?limit=many", "/v1/history?resource=db", "/v1/status?consitent=db"] {
+        let answer = daemons[0].get(path);
+        let error = answer.json()["error"].as_str().unwrap().to_owned();
+        assert_eq!((answer.status, error.contains("query string")), (400, true), "{path}: {error}");
+    }
 
     let outcome = |body| daemons[0].give(&body).pop().unwrap();
     let unknown = outcome(json!({ "command": "revoke", "ticket": "nothing" }));
@@ -116,7 +147,10 @@ fn a_command_without_a_majority_times_out_and_says_so() {
     let waits =
         lines.iter().filter(|line| line["event"] == "waiting").map(|line| line["text"].as_str().unwrap());
     let waits: Vec<&str> = waits.collect();
-    assert!(waits.iter().any(|text| text.contains("Only 1 of 3 members can be reached")), "{waits:?}");
+    assert!(
+        waits.iter().any(|text| text.contains("waits for a majority: no answer from lyon, tiebreak")),
+        "{waits:?}"
+    );
     assert_eq!(daemons[0].get("/v1/status?consistent=db").status, 503);
 }
 

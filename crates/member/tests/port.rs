@@ -1,4 +1,4 @@
-//! Bad input on the port (issue 2 §6): it is turned away, said once, and harms nobody else.
+//! Bad input on the port: it is turned away, said once, and harms nobody else.
 
 mod support;
 

@@ -1,4 +1,4 @@
-//! What keeps a daemon from starting, and how it says so (issue 2 §6).
+//! What keeps a daemon from starting, and how it says so. docs/operations.md tells what to do then.
 
 mod support;
 

@@ -1,14 +1,11 @@
 //! Who gets in by certificate, who does not, and what either side hears about it. Handshakes run in memory.
 
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+mod support;
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose,
-    IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, RevokedCertParams, SanType,
-    SerialNumber,
-};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::SystemTime;
+
 use rustls::{AlertDescription, CertificateError, ClientConnection, Error, ServerConnection};
 use sitegate_host::diagnostic::Source;
 use sitegate_member::config::{Formation, MemberName, TlsFiles};
@@ -16,99 +13,10 @@ use sitegate_member::tls::{
     Credentials, LiveTls, MemberTls, Peer, Principal, Service, Standing, explain_tls, principal_of,
     server_name,
 };
-use tempfile::TempDir;
-
-const DAY: Duration = Duration::from_secs(24 * 3600);
-
-/// A CA with the files it issues.
-struct Authority {
-    directory: TempDir,
-    issuer: Issuer<'static, KeyPair>,
-    serials: u64,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
-        let mut params = CertificateParams::new([]).unwrap();
-        params.distinguished_name.push(DnType::CommonName, "test CA");
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("ca.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
-        Self { directory, issuer: Issuer::new(params, key), serials: 0 }
-    }
-
-    fn path(&self, file: &str) -> PathBuf {
-        self.directory.path().join(file)
-    }
-
-    /// Issues a certificate with this identity, valid from `-before` to `after` days from now.
-    fn issue(&mut self, uri: &str, days: std::ops::Range<i64>) -> TlsFiles {
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
-        let mut params = CertificateParams::new([]).unwrap();
-        params.subject_alt_names = vec![SanType::URI(uri.try_into().unwrap())];
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        self.serials += 1;
-        params.serial_number = Some(SerialNumber::from(self.serials));
-        params.not_before = in_days(days.start).into();
-        params.not_after = in_days(days.end).into();
-        let file = format!("{}-{}", self.serials, uri.rsplit('/').next().unwrap());
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        std::fs::write(self.path(&format!("{file}.pem")), certificate.pem()).unwrap();
-        write_key(&self.path(&format!("{file}.key")), &key);
-        TlsFiles {
-            ca: self.path("ca.pem"),
-            cert: self.path(&format!("{file}.pem")),
-            key: self.path(&format!("{file}.key")),
-            crl: None,
-            strict_expiry: false,
-        }
-    }
-
-    fn member(&mut self, name: &str) -> TlsFiles {
-        self.issue(&format!("sitegate://acme/member/{name}"), -1..1000)
-    }
-
-    /// Revokes the certificates with these serials.
-    fn revoke(&self, serials: &[u64]) -> PathBuf {
-        let revoked = serials.iter().map(|serial| RevokedCertParams {
-            serial_number: SerialNumber::from(*serial),
-            revocation_time: in_days(-1).into(),
-            reason_code: None,
-            invalidity_date: None,
-        });
-        let list = CertificateRevocationListParams {
-            this_update: in_days(-1).into(),
-            next_update: in_days(1).into(),
-            crl_number: SerialNumber::from(1_u64),
-            issuing_distribution_point: None,
-            revoked_certs: revoked.collect(),
-            key_identifier_method: KeyIdMethod::Sha256,
-        };
-        let file = self.path("crl.pem");
-        std::fs::write(&file, list.signed_by(&self.issuer).unwrap().pem().unwrap()).unwrap();
-        file
-    }
-}
-
-fn write_key(file: &Path, key: &KeyPair) {
-    std::fs::write(file, key.serialize_pem()).unwrap();
-    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
-}
-
-fn in_days(days: i64) -> SystemTime {
-    let length = DAY * u32::try_from(days.unsigned_abs()).unwrap();
-    if days < 0 { SystemTime::now() - length } else { SystemTime::now() + length }
-}
+use support::authority::Authority;
 
 fn formation() -> Formation {
-    let member = |id: u8, name: &str| {
-        format!("[[member]]\nid = {id}\nname = \"{name}\"\nrole = \"site\"\naddress = [\"{name}\"]\n")
-    };
-    let text = format!("formation = \"acme\"\n{}{}", member(1, "paris"), member(2, "lyon"));
-    Formation::parse(&Source::new("formation.toml", text)).unwrap()
+    Formation::parse(&Source::new("formation.toml", include_str!("acme.toml"))).unwrap()
 }
 
 fn name(name: &str) -> MemberName {
@@ -175,7 +83,7 @@ fn feed_client(client: &mut ClientConnection, mut wire: &[u8]) -> Result<(), Err
 
 #[test]
 fn members_and_operators_meet() {
-    let mut ca = Authority::new();
+    let mut ca = Authority::alone();
     let paris = load(&ca.member("paris"), "paris");
     let lyon = load(&ca.member("lyon"), "lyon");
     let met = handshake(paris.client(&name("lyon")).unwrap(), &lyon);
@@ -194,7 +102,7 @@ fn members_and_operators_meet() {
 
 #[test]
 fn another_ca_is_refused_by_both_sides() {
-    let (mut ours, mut theirs) = (Authority::new(), Authority::new());
+    let (mut ours, mut theirs) = (Authority::alone(), Authority::alone());
     let paris = load(&theirs.member("paris"), "paris");
     let lyon = load(&ours.member("lyon"), "lyon");
     let met = handshake(paris.client(&name("lyon")).unwrap(), &lyon);
@@ -213,12 +121,12 @@ fn another_ca_is_refused_by_both_sides() {
         "the other side refused our certificate: another CA signed it"
     );
     let mixed = TlsFiles { ca: ours.path("ca.pem"), ..files };
-    assert!(load_error(&mixed, theirs.directory.path()).contains("not signed by the CA in"));
+    assert!(load_error(&mixed, theirs.directory()).contains("not signed by the CA in"));
 }
 
 #[test]
 fn strangers_are_refused_and_told_why() {
-    let mut ca = Authority::new();
+    let mut ca = Authority::alone();
     let lyon = load(&ca.member("lyon"), "lyon");
     let not_ours = CertificateError::ApplicationVerificationFailure;
     for (uri, days, refused, alert) in [
@@ -241,7 +149,7 @@ fn strangers_are_refused_and_told_why() {
 
 #[test]
 fn expired_operators_are_refused_and_told_why() {
-    let mut ca = Authority::new();
+    let mut ca = Authority::alone();
     let lyon = load(&ca.member("lyon"), "lyon");
     for kind in ["operator", "viewer"] {
         let files = ca.issue(&format!("sitegate://acme/{kind}/alice"), -10..-3);
@@ -260,7 +168,7 @@ fn expired_operators_are_refused_and_told_why() {
 
 #[test]
 fn expired_members_stay_in_unless_strict() {
-    let mut ca = Authority::new();
+    let mut ca = Authority::alone();
     let expired = ca.issue("sitegate://acme/member/paris", -100..-3);
     let paris = load(&expired, "paris");
     assert_eq!(paris.credentials.reports()[0].validity.standing(SystemTime::now()), Standing::Expired);
@@ -282,13 +190,13 @@ fn expired_members_stay_in_unless_strict() {
         explain_tls(&refused.client.unwrap_err()),
         "the certificate of member paris expired 4 days ago; renew it with `sitegate pki renew`"
     );
-    let error = load_error(&TlsFiles { strict_expiry: true, ..expired }, ca.directory.path());
+    let error = load_error(&TlsFiles { strict_expiry: true, ..expired }, ca.directory());
     assert!(error.contains("the certificate of member paris expired 4 days ago"), "{error}");
 }
 
 #[test]
 fn members_of_the_future_stay_in() {
-    let mut ca = Authority::new();
+    let mut ca = Authority::alone();
     let paris = load(&ca.issue("sitegate://acme/member/paris", 3..9), "paris");
     let lyon = load(&ca.member("lyon"), "lyon");
     let (peer, _) = handshake(paris.client(&name("lyon")).unwrap(), &lyon).server.unwrap();
@@ -297,7 +205,7 @@ fn members_of_the_future_stay_in() {
 
 #[test]
 fn revoked_members_are_refused() {
-    let mut ca = Authority::new();
+    let mut ca = Authority::alone();
     let paris_files = ca.member("paris");
     let paris = load(&paris_files, "paris");
     let lyon_files = ca.member("lyon");
@@ -308,7 +216,7 @@ fn revoked_members_are_refused() {
     assert_eq!(refused.client.unwrap_err(), Error::AlertReceived(AlertDescription::CertificateRevoked));
     assert!(handshake(lyon.client(&name("paris")).unwrap(), &paris).client.is_err());
 
-    let error = load_error(&TlsFiles { crl, ..paris_files }, ca.directory.path());
+    let error = load_error(&TlsFiles { crl, ..paris_files }, ca.directory());
     assert_eq!(
         error,
         "error: DIR/1-paris.pem: the certificate of member paris was revoked\n\
@@ -318,7 +226,7 @@ fn revoked_members_are_refused() {
 
 #[test]
 fn somebody_else_at_the_address_is_not_spoken_to() {
-    let mut ca = Authority::new();
+    let mut ca = Authority::alone();
     let paris = load(&ca.member("paris"), "paris");
     let met = handshake(paris.client(&name("lyon")).unwrap(), &paris);
     assert_eq!(explain_tls(&met.client.unwrap_err()), "member paris answered where member lyon was expected");
@@ -335,7 +243,7 @@ fn somebody_else_at_the_address_is_not_spoken_to() {
 
 #[test]
 fn tls_1_2_is_refused() {
-    let mut ca = Authority::new();
+    let mut ca = Authority::alone();
     let paris = load(&ca.member("paris"), "paris");
     let mut server = ServerConnection::new(paris.server.clone()).unwrap();
     let error = feed_server(&mut server, &client_hello_of_tls_1_2()).unwrap_err();
@@ -348,7 +256,7 @@ fn tls_1_2_is_refused() {
 
 #[test]
 fn a_client_without_certificate_is_refused() {
-    let mut ca = Authority::new();
+    let mut ca = Authority::alone();
     let files = ca.member("paris");
     let paris = load(&files, "paris");
     let mut config = (*raw_client(&files)).clone();
@@ -360,7 +268,7 @@ fn a_client_without_certificate_is_refused() {
 
 #[test]
 fn reload_swaps_for_new_connections() {
-    let mut ca = Authority::new();
+    let mut ca = Authority::alone();
     let lyon_files = ca.member("lyon");
     let live = LiveTls::new(load(&lyon_files, "lyon"));
     let paris = load(&ca.member("paris"), "paris");
@@ -372,8 +280,8 @@ fn reload_swaps_for_new_connections() {
 
 #[test]
 fn files_that_do_not_fit_are_named() {
-    let mut ca = Authority::new();
-    let directory = ca.directory.path().to_owned();
+    let mut ca = Authority::alone();
+    let directory = ca.directory().to_owned();
     let (good, other) = (ca.member("paris"), ca.member("lyon"));
     let text = ca.path("text");
     std::fs::write(&text, "hello\n").unwrap();
@@ -416,18 +324,18 @@ fn files_that_do_not_fit_are_named() {
 
 #[test]
 fn a_certificate_of_another_formation_is_named() {
-    let mut ca = Authority::new();
+    let mut ca = Authority::alone();
     let files = ca.issue("sitegate://other/member/paris", -1..9);
-    let error = load_error(&files, ca.directory.path());
+    let error = load_error(&files, ca.directory());
     assert!(error.contains("this is the certificate of sitegate://other/member/paris"), "{error}");
 }
 
 #[test]
 fn a_list_of_another_ca_is_refused() {
-    let (mut ours, theirs) = (Authority::new(), Authority::new());
+    let (mut ours, theirs) = (Authority::alone(), Authority::alone());
     let files = TlsFiles { crl: Some(theirs.revoke(&[1])), ..ours.member("paris") };
     // Both test CAs have one name: what gives the list away is its signature.
-    let error = load_error(&files, ours.directory.path());
+    let error = load_error(&files, ours.directory());
     assert!(error.contains("InvalidCrlSignatureForPublicKey"), "{error}");
 }
 

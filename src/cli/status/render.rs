@@ -75,26 +75,29 @@ fn tickets(status: &Status) -> String {
     }
     let mut table = Table::new(&["TICKET", "HOLDER", "TOKEN", "UNTIL", "WANTED", "NOTES"]);
     for ticket in &status.tickets {
+        let here = ticket.holder.as_ref() == Some(&status.member);
+        // Who does not vote may have forgotten all of it.
+        let unknown = ticket.wanted == "unset" && status.standing != "voting";
         table.row([
             ticket.ticket.clone(),
             ticket.holder.clone().unwrap_or_else(|| "-".to_owned()),
             if ticket.token == 0 { "-".to_owned() } else { ticket.token.to_string() },
-            until(ticket),
-            wanted(ticket),
-            ticket_notes(ticket).join(", "),
+            until(ticket, here),
+            if unknown { "not known".to_owned() } else { wanted(ticket) },
+            ticket_notes(ticket, unknown).join(", "),
         ]);
     }
     table.to_string()
 }
 
 /// Until when the holder may go on unless it renews: its own deadline if it was asked, else when others may take over.
-fn until(ticket: &TicketStatus) -> String {
+fn until(ticket: &TicketStatus, here: bool) -> String {
     let own =
         ticket.local.as_ref().filter(|local| local.state == "held").and_then(|local| local.remaining_ms);
     match (own, ticket.guard_remaining_ms) {
         (Some(left), _) => format!("{} more, or renewed", length(left)),
-        (None, Some(left)) => format!("guarded {}, or renewed", length(left)),
-        (None, None) => "-".to_owned(),
+        (None, Some(left)) if !here => format!("guarded {}, or renewed", length(left)),
+        (None, _) => "-".to_owned(),
     }
 }
 
@@ -107,18 +110,16 @@ fn wanted(ticket: &TicketStatus) -> String {
     }
 }
 
-fn ticket_notes(ticket: &TicketStatus) -> Vec<String> {
+fn ticket_notes(ticket: &TicketStatus, unknown: bool) -> Vec<String> {
     let mut notes = Vec::new();
     if ticket.paused {
         notes.push("PAUSED".to_owned());
     }
     if ticket.takeovers > 0 {
-        notes.push(format!("taken over {} times", ticket.takeovers));
+        notes.push(format!("taken over {}×", ticket.takeovers));
     }
     if let Some(local) = &ticket.local {
-        if !matches!(local.state.as_str(), "idle" | "held") {
-            notes.push(format!("here: {}", local.state));
-        }
+        notes.extend(stage(&local.state).map(|stage| format!("here: {stage}")));
         if local.fence_failing {
             notes.push("FENCE FAILING here".to_owned());
         }
@@ -135,10 +136,23 @@ fn ticket_notes(ticket: &TicketStatus) -> Vec<String> {
     if let Some(round) = ticket.round.as_ref().filter(|round| round.aim != "renew") {
         notes.push(format!("round to {}, agreed: {}", round.aim, list_or_nobody(&round.agreed)));
     }
-    if let (None, Some(proof)) = (&ticket.holder, &ticket.proof) {
+    if let (None, Some(proof), false) = (&ticket.holder, &ticket.proof, unknown) {
         notes.push(free_because(proof).to_owned());
     }
     notes
+}
+
+/// What goes on, where that is more than holding or not.
+fn stage(state: &str) -> Option<&str> {
+    match state {
+        "idle" | "held" => None,
+        "resuming" => Some("asks to go on after a restart"),
+        "arming" => Some("arms its fence daemon"),
+        "stopping" => Some("is being stopped"),
+        "fencing" => Some("has to be fenced"),
+        "stopped" => Some("fenced, and yet to be released"),
+        other => Some(other),
+    }
 }
 
 fn list_or_nobody(names: &[String]) -> String {
@@ -164,7 +178,7 @@ fn warnings(status: &Status) -> Vec<String> {
         Some("unheard") => warnings.push("this site renews nothing: it hears no majority".to_owned()),
         _ => {}
     }
-    if status.fence == "down" && !warnings.iter().any(|warning| warning.contains("fence")) {
+    if status.fence == "down" {
         warnings
             .push("sitegate-fenced does not answer: this site takes no tickets and renews none".to_owned());
     }

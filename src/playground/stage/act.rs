@@ -10,7 +10,8 @@ use tokio::time::timeout;
 use super::{Played, Stage, Unmet};
 use crate::playground::writes::Tenure;
 
-/// From the loss of the holder to the first write elsewhere: design.md §9 L1, and time for a loaded machine.
+/// From the loss of the holder to the first write elsewhere: the bound in docs/protocol.md, "Inequalities",
+/// and time for a loaded machine.
 pub(in crate::playground) const FAILOVER_MAX: Duration = Duration::from_secs(10);
 /// From a command's success to the write that proves it.
 const WRITE_MAX: Duration = Duration::from_secs(5);

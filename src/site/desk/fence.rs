@@ -8,6 +8,7 @@ use sitegate_member::site::SiteFacts;
 use sitegate_protocol::{Event, FenceEvent, TicketName, Token};
 use tracing::warn;
 
+use super::super::budget::late_plans;
 use super::super::convert::{reports, ticket};
 use super::super::link::{Linked, connect};
 use super::{Desk, Link};
@@ -32,21 +33,35 @@ impl Desk {
             }
         }
         self.way.set(Some(client.clone()));
-        self.link = Some(Link { client, events });
+        self.link = Some(Link { client, events, status: Box::new(status.clone()) });
         self.note("fence-up", None, format!("the fence daemon answers (version {})", status.version));
         // What this site can run has to be known before the protocol acts on the rest.
-        if self.port.shared.renew_settings() {
-            let settings = (*self.port.shared.settings.get()).clone();
-            if !self.tell(Event::Reload(settings)).await {
-                return false;
-            }
+        self.renew_settings().await && self.tell(Event::Fence(FenceEvent::Up(reports(&status)))).await
+    }
+
+    /// The fence daemon works with another fenced.toml: this site may be able to run more, or less.
+    pub(super) async fn fenced_reloaded(&mut self, status: Box<Status>) -> bool {
+        self.learn(&status);
+        if let Some(link) = &mut self.link {
+            link.status = status;
         }
-        self.tell(Event::Fence(FenceEvent::Up(reports(&status)))).await
+        self.note("fence-reloaded", None, "the fence daemon works with another fenced.toml".into());
+        self.renew_settings().await
+    }
+
+    /// Tells the protocol what this site can run, if that has changed.
+    async fn renew_settings(&self) -> bool {
+        if !self.port.shared.renew_settings() {
+            return true;
+        }
+        let settings = (*self.port.shared.settings.get()).clone();
+        self.tell(Event::Reload(settings)).await
     }
 
     /// What the fence daemon's status says about this site.
-    pub(super) fn learn(&self, status: &Status) {
+    pub(super) fn learn(&mut self, status: &Status) {
         let configuration = self.port.shared.configuration.get();
+        self.late = late_plans(&configuration.formation, status);
         let known = |resource: &&ResourceStatus| {
             // What is only there until it is fenced for the last time is nothing to acquire.
             resource.plan.levels.iter().all(|level| level != "removed")
@@ -62,6 +77,7 @@ impl Desk {
         let mut warnings: Vec<String> = unknown
             .map(|name| format!("sitegate-fenced has no [resource.{name}]: this site never acquires {name}"))
             .collect();
+        warnings.extend(self.late.values().cloned());
         if let Some(why) = &status.store_failed {
             warnings
                 .push(format!("sitegate-fenced cannot write its state, so nothing is acquired here: {why}"));

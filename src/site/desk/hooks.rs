@@ -26,15 +26,20 @@ impl Desk {
         Run { ticket: ticket.clone(), token, site, reason, hook }
     }
 
-    /// Runs the check before acquiring; a ticket without one passes.
+    /// Runs the check before acquiring; a ticket without one passes. One that could not be fenced in time does not.
     pub(super) fn check(&self, ticket: TicketName, check: CheckId) {
+        let late = self.late.get(&ticket).cloned();
         let hook = self.hooks(&ticket).and_then(|hooks| hooks.before_acquire);
         let run = hook.map(|hook| self.run(&ticket, None, "before-acquire", hook));
         let (runner, events) = (self.runner.clone(), self.port.events.clone());
         tokio::spawn(async move {
-            let result = match run {
-                None => CheckResult::Passed,
-                Some(run) => {
+            let result = match (late, run) {
+                (Some(why), _) => {
+                    warn!("{why}");
+                    CheckResult::Failed
+                }
+                (None, None) => CheckResult::Passed,
+                (None, Some(run)) => {
                     let outcome = run.run(&runner).await;
                     if outcome.succeeded() {
                         CheckResult::Passed
@@ -74,8 +79,11 @@ impl Desk {
         self.tell(Event::Unhealthy(ticket, token)).await
     }
 
-    /// Checks go on by the new configuration.
+    /// Checks go on by the new configuration, which may also fit the fence daemon better, or worse.
     pub(super) fn reload(&mut self) {
+        if let Some(status) = self.link.as_ref().map(|link| link.status.clone()) {
+            self.learn(&status);
+        }
         let running: Vec<(TicketName, Token)> =
             self.checking.iter().map(|(ticket, checking)| (ticket.clone(), checking.token())).collect();
         for (ticket, token) in running {

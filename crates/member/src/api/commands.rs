@@ -10,14 +10,16 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use sitegate_protocol::{Caller, Command, CommandId, Done, MemberId, Reply, StandbyMode, TicketName};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 
 use super::refusal::refused;
 use super::stream::{Lines, lines};
 use super::types::{CommandRequest, Progress};
-use super::{Api, ApiError, Who, explain};
+use super::{Api, ApiError, Who};
 use crate::driver::{Handle, Request};
 use crate::settings::Names;
+
+mod words;
 
 /// How often to look whether a command waits for something else by now.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -153,7 +155,8 @@ struct Watched {
 
 impl Watched {
     async fn follow(self, mut replies: mpsc::Receiver<Reply>) {
-        let mut look = interval(LOOK_EVERY);
+        // Most commands are done before anybody could read what they wait for.
+        let mut look = interval_at(Instant::now() + LOOK_EVERY, LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut accepted, mut recorded, mut waiting) = (false, false, String::new());
         loop {
@@ -161,18 +164,18 @@ impl Watched {
                 biased;
                 reply = replies.recv() => match reply {
                     Some(Reply::Recorded) => { recorded = true; Progress::Recorded }
-                    Some(Reply::Done(done)) => return self.end(accepted, self.done(&done)).await,
+                    Some(Reply::Done(done)) => return self.end(accepted, self.done(&done).await).await,
                     Some(Reply::Refused(why)) => {
-                        return self.end(accepted, refused(&why, &self.api.shared.names)).await;
+                        return self.end(accepted, refused(&self.command, &why, &self.api.shared.names)).await;
                     }
                     None => return self.end(accepted, self.cut_off(recorded)).await,
                 },
                 () = self.lines.closed() => return self.api.abandon(self.id).await,
                 () = sleep_until(self.until) => {
                     self.api.abandon(self.id).await;
-                    return self.end(accepted, Self::out_of_time(recorded)).await;
+                    return self.end(accepted, words::out_of_time(recorded, &waiting)).await;
                 }
-                _ = look.tick() => match self.waits_for().await {
+                _ = look.tick() => match self.waits_for(recorded).await {
                     Some(text) if text != waiting => { waiting.clone_from(&text); Progress::Waiting { text } }
                     _ => continue,
                 },
@@ -192,48 +195,16 @@ impl Watched {
         self.lines.write(&progress).await;
     }
 
-    async fn waits_for(&self) -> Option<String> {
+    async fn waits_for(&self, recorded: bool) -> Option<String> {
         let observed = self.api.glance().await.ok()?;
-        Some(explain::waits_for(&self.api, &self.command, &observed))
+        Some(words::waits_for(&self.api, &self.command, recorded, &observed))
     }
 
-    fn done(&self, done: &Done) -> Progress {
-        let names = &self.api.shared.names;
-        match done {
-            Done::Held(site, token) => {
-                let site = names.name(*site);
-                Progress::Done {
-                    text: format!("{site} holds it, with token {token}"),
-                    holder: Some(site),
-                    token: Some(token.0),
-                }
-            }
-            Done::Free(ownership) => Progress::Done {
-                text: "nobody holds it, and nobody will until it is granted".into(),
-                holder: None,
-                token: Some(ownership.token().0),
-            },
-            Done::Wish => Progress::Done { text: "it is so".into(), holder: None, token: None },
-            Done::Readmitted(epoch) => Progress::Done {
-                text: format!("it is a member again, in epoch {}; it votes once it has recovered", epoch.0),
-                holder: None,
-                token: None,
-            },
-            Done::Inspected { ownership, .. } => Progress::Done {
-                text: "a majority has answered".into(),
-                holder: ownership.held().map(|tenancy| names.name(tenancy.site)),
-                token: Some(ownership.token().0),
-            },
-        }
-    }
-
-    fn out_of_time(recorded: bool) -> Progress {
-        let text = if recorded {
-            "the wish is recorded and will come true once it can; nobody waits for it any more"
-        } else {
-            "no majority has recorded the wish in time; it may still take effect"
-        };
-        Progress::Timeout { text: text.into() }
+    async fn done(&self, done: &Done) -> Progress {
+        // A look waits for the commit that runs: only what needs it takes the time. A member that is ending says less.
+        let observed = if *done == Done::Wish { self.api.look().await.ok() } else { None };
+        let tickets = observed.as_ref().map(|observed| &observed.view.tickets);
+        words::done(&self.command, self.request, done, tickets, &self.api.shared.names)
     }
 
     /// This member has given up on it: it is ending.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
 use sitegate_host::durable::DurableError;
@@ -11,7 +11,7 @@ use tracing::warn;
 
 use super::stream::lines;
 use super::types::History;
-use super::{Api, ApiError};
+use super::{Api, ApiError, Asked};
 use crate::journal::{read_all, read_newest};
 
 /// How many entries are given if nobody says.
@@ -20,6 +20,7 @@ const LIMIT_DEFAULT: usize = 200;
 const LIMIT_MAX: usize = 5000;
 
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Question {
     ticket: Option<String>,
     limit: Option<usize>,
@@ -27,7 +28,7 @@ pub(super) struct Question {
 
 pub(super) async fn history(
     State(api): State<Arc<Api>>,
-    Query(question): Query<Question>,
+    Asked(question): Asked<Question>,
 ) -> Result<Json<History>, ApiError> {
     let limit = question.limit.unwrap_or(LIMIT_DEFAULT).min(LIMIT_MAX);
     let directory = api.journal.directory();

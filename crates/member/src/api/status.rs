@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use serde::Deserialize;
 use sitegate_protocol::{
     Bar, CommandRefusal, Done, MemberId, Ownership, Reply, Role, StandbyMode, StandingView, TicketName,
@@ -13,7 +13,7 @@ use sitegate_protocol::{
 
 use super::ticket::{Context, ticket_status};
 use super::types::{MemberStatus, Members, Status, TicketStatus};
-use super::{Api, ApiError};
+use super::{Api, ApiError, Asked};
 use crate::config::FormationDigest;
 use crate::driver::Observed;
 use crate::peers::LinkState;
@@ -26,13 +26,14 @@ const HEARD_LATELY_MS: u64 = 2000;
 
 /// What may be asked of `/v1/status`.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Question {
     consistent: Option<String>,
 }
 
 pub(super) async fn status(
     State(api): State<Arc<Api>>,
-    Query(question): Query<Question>,
+    Asked(question): Asked<Question>,
 ) -> Result<Json<Status>, ApiError> {
     let Some(name) = question.consistent else { return Ok(Json(api.status(&*api.look().await?))) };
     let ticket = TicketName::new(&name).map_err(|error| ApiError::bad_request(error.to_string(), ""))?;
@@ -62,7 +63,8 @@ pub(super) async fn healthz(State(api): State<Arc<Api>>) -> Result<&'static str,
     Ok("ok\n")
 }
 
-fn nothing_known() -> TicketView {
+/// Of a ticket that nobody has heard of.
+pub(super) fn nothing_known() -> TicketView {
     TicketView {
         ownership: Ownership::NEVER,
         chosen: false,
@@ -180,7 +182,10 @@ impl Api {
                 "`sitegate status` says why; ask another member",
             )),
             None => Err(ApiError::unavailable(
-                "no majority has answered in time".into(),
+                match self.lacks_majority(&*self.look().await?) {
+                    Some(who) => format!("no majority has answered in time: {who}"),
+                    None => "no majority has answered in time".into(),
+                },
                 "`sitegate status` without --consistent says what this member knows",
             )),
         }

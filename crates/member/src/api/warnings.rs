@@ -22,9 +22,9 @@ impl Api {
                     .map(|(_, name)| name.to_string())
                     .collect();
                 if missing.is_empty() {
-                    "has met everybody, and waits until everybody has met everybody".into()
+                    "it has met everybody, and waits until everybody has met everybody".into()
                 } else {
-                    format!("does not vote until all members have met; it waits for {}", missing.join(", "))
+                    format!("not all members have met yet; it waits for {}", missing.join(", "))
                 }
             }
             StandingView::Recovering => {
@@ -34,12 +34,12 @@ impl Api {
                 } else {
                     String::new()
                 };
-                format!("may have forgotten, and asks the others what they know before it votes{trust}")
+                format!("it may have forgotten, and asks the others what they know first{trust}")
             }
             StandingView::Settling => {
-                "was readmitted, and waits until every lease that it may have supported is over".into()
+                "it was readmitted, and waits until every lease that it may have supported is over".into()
             }
-            StandingView::Voting => "votes".into(),
+            StandingView::Voting => "it votes".into(),
             StandingView::Quarantined => format!(
                 "the others know another identity for this member; if it has lost its disk, run `sitegate member readmit {}` \
                  on another member",
@@ -82,8 +82,17 @@ impl Api {
             }
         }
         warnings.extend(self.authority_warning());
+        warnings.extend(observed.view.tickets.iter().filter_map(|(ticket, view)| {
+            let local = view.local.as_ref().filter(|local| !matches!(local.state, "idle" | "stopped"))?;
+            let token = local.token.filter(|_| !observed.view.fence_up)?;
+            Some(format!(
+                "{ticket} (token {token}) MAY RUN HERE with nothing to fence it: sitegate-fenced does not answer; start it"
+            ))
+        }));
         for ticket in &observed.failing {
-            warnings.push(format!("FENCING of {ticket} FAILS here: its resources may still run"));
+            warnings.push(format!(
+                "FENCING FAILS: {ticket} may still run here; `sitegate fence history {ticket}` says why"
+            ));
         }
         warnings.extend(self.shared.site().warnings);
         warnings

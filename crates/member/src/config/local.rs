@@ -91,7 +91,7 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line, on standard error.
     Json,
-    /// Structured, to journald's own socket.
+    /// For journald, on standard error: with priorities and without times.
     Journald,
 }
 

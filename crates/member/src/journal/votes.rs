@@ -60,7 +60,8 @@ fn describe_value(value: &Value, names: &Names) -> (String, Json) {
         }
         Value::Ownership(Ownership::Free { last_token, proof, .. }) => {
             let json = json!({ "holder": null, "token": last_token, "proof": proof });
-            (format!("nobody, since token {last_token} ({proof:?})"), json)
+            let proof = format!("{proof:?}").to_lowercase();
+            (format!("nobody, since token {last_token} ({proof})"), json)
         }
         Value::Intent(intent) => (describe_intent(intent, names), json!({ "version": intent.version })),
         Value::Standby(standby) => {

@@ -36,8 +36,15 @@ pub async fn serve(peers: &Arc<Peers>, mut stream: TlsStream<TcpStream>, address
     };
     link.with_state(|state| state.certificate_ends = Some(caller.validity.not_after));
     let standing = caller.standing(std::time::SystemTime::now());
-    if matches!(standing, Standing::Expired | Standing::NotYetValid) {
-        warn!(member = %link.name, ?standing, "a member's certificate is out of date: run `sitegate pki renew`");
+    match standing {
+        Standing::Valid => {}
+        Standing::Expiring => {
+            let days_left = caller.validity.days_left(std::time::SystemTime::now());
+            warn!(member = %link.name, days_left, "a member's certificate ends soon: run `sitegate pki renew`");
+        }
+        Standing::NotYetValid | Standing::Expired => {
+            warn!(member = %link.name, ?standing, "a member's certificate is out of date: run `sitegate pki renew`");
+        }
     }
     // It runs: no need to wait before calling back.
     link.shown.values().for_each(tokio::sync::Notify::notify_one);

@@ -10,6 +10,7 @@ use super::Refusal;
 pub fn explain(error: &io::Error) -> String {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
         Some(error) => explain_tls(error),
+        None if error.kind() == io::ErrorKind::UnexpectedEof => "the other side hung up".to_owned(),
         None => error.to_string(),
     }
 }

@@ -142,20 +142,13 @@ impl Answer {
 
 #[cfg(test)]
 mod tests {
-    use sitegate_host::diagnostic::Source;
-
     use super::*;
+    use crate::example;
 
+    /// acme with another heartbeat and another name for lyon.
     fn formation(heartbeat: &str, second: &str) -> Formation {
-        let member = |id: u8, name: &str| {
-            format!("[[member]]\nid = {id}\nname = \"{name}\"\nrole = \"site\"\naddress = [\"{name}\"]\n")
-        };
-        let text = format!(
-            "formation = \"acme\"\nheartbeat = \"{heartbeat}\"\n{}{}",
-            member(1, "paris"),
-            member(2, second)
-        );
-        Formation::parse(&Source::new("formation.toml", text)).unwrap()
+        let members = example::MEMBERS.replace("\"lyon\"", &format!("\"{second}\""));
+        example::formation(&format!("heartbeat = \"{heartbeat}\"\n{members}"))
     }
 
     #[test]

@@ -5,15 +5,19 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose,
+    IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, RevokedCertParams, SanType,
+    SerialNumber,
 };
 use sitegate_member::config::TlsFiles;
+use tempfile::TempDir;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 pub struct Authority {
     directory: PathBuf,
+    /// Removes the directory in the end, if it is its own.
+    own: Option<TempDir>,
     issuer: Issuer<'static, KeyPair>,
     serials: u64,
 }
@@ -28,7 +32,28 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         std::fs::write(directory.join("ca.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
-        Self { directory: directory.into(), issuer: Issuer::new(params, key), serials: 0 }
+        Self { directory: directory.into(), own: None, issuer: Issuer::new(params, key), serials: 0 }
+    }
+
+    /// A new CA with a directory of its own, which goes when it goes.
+    pub fn alone() -> Self {
+        let own = tempfile::tempdir().unwrap();
+        let authority = Self::new(own.path());
+        Self { own: Some(own), ..authority }
+    }
+
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Of a file of that name.
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.directory.join(file)
+    }
+
+    /// Issues a certificate for a member, valid now.
+    pub fn member(&mut self, name: &str) -> TlsFiles {
+        self.issue(&format!("sitegate://acme/member/{name}"), -1..1000)
     }
 
     /// Issues a certificate for this identity, valid for these days from now.
@@ -51,12 +76,34 @@ impl Authority {
         params.serial_number = Some(SerialNumber::from(self.serials));
         params.not_before = start.into();
         params.not_after = end.into();
-        let file = |kind: &str| self.directory.join(format!("{}.{kind}", self.serials));
+        let name = uri.rsplit('/').next().unwrap();
+        let file = |kind: &str| self.path(&format!("{}-{name}.{kind}", self.serials));
         let (cert, key_file) = (file("pem"), file("key"));
         std::fs::write(&cert, params.signed_by(&key, &self.issuer).unwrap().pem()).unwrap();
         std::fs::write(&key_file, key.serialize_pem()).unwrap();
         std::fs::set_permissions(&key_file, std::fs::Permissions::from_mode(0o600)).unwrap();
-        TlsFiles { ca: self.directory.join("ca.pem"), cert, key: key_file, crl: None, strict_expiry: false }
+        TlsFiles { ca: self.path("ca.pem"), cert, key: key_file, crl: None, strict_expiry: false }
+    }
+
+    /// Revokes the certificates with these serials.
+    pub fn revoke(&self, serials: &[u64]) -> PathBuf {
+        let revoked = serials.iter().map(|serial| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
+            revocation_time: in_days(-1).into(),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let list = CertificateRevocationListParams {
+            this_update: in_days(-1).into(),
+            next_update: in_days(1).into(),
+            crl_number: SerialNumber::from(1_u64),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let file = self.path("crl.pem");
+        std::fs::write(&file, list.signed_by(&self.issuer).unwrap().pem().unwrap()).unwrap();
+        file
     }
 }
 

@@ -55,7 +55,7 @@ fn follow(order: Order, armed: &mut Armed) -> FenceEvent {
             FenceEvent::Extended(extensions)
         }
         Order::Start(ticket, token) => FenceEvent::Started(ticket, token, true),
-        Order::Stop(ticket, token) => FenceEvent::Stopped(ticket, token),
+        Order::Stop(ticket, token) => FenceEvent::Stopped(ticket, token, true),
         Order::Fence(ticket, token, _) => {
             armed.remove(&ticket);
             FenceEvent::Receipt(ticket, token)

@@ -1,21 +1,6 @@
 use super::*;
-use crate::api::types::{LeasedStatus, LocalStatus, RoundStatus};
-
-fn member(name: &str, reachable: bool) -> MemberStatus {
-    MemberStatus {
-        name: name.into(),
-        id: 1,
-        role: "site".into(),
-        reachable,
-        heard_ago_ms: None,
-        quarantined: false,
-        clock_off: false,
-        config_digest: None,
-        certificate_days_left: None,
-        standby: Some("online".into()),
-        problem: None,
-    }
-}
+use crate::api::types::{LeasedStatus, LocalStatus, NextStep, RoundStatus};
+use crate::example::member_status;
 
 /// As lyon sees it: paris holds db.
 fn scene() -> Scene {
@@ -52,7 +37,7 @@ fn scene() -> Scene {
     Scene {
         status,
         me: "lyon".into(),
-        members: vec![member("paris", true), member("lyon", true), member("tiebreak", true)],
+        members: ["paris", "lyon", "tiebreak"].map(member_status).to_vec(),
         majority: 2,
         takeover_limit: Some(3),
         not_voting: None,
@@ -121,15 +106,14 @@ fn confirmed_takeover_names_the_way_out() {
 }
 
 #[test]
-fn without_a_majority_nothing_else_matters() {
-    let mut scene = scene();
-    scene.members[0].reachable = false;
-    scene.members[2].reachable = false;
-    let obstacle = scene.obstacle().unwrap();
-    assert_eq!(
-        obstacle,
-        "Only 1 of 3 members can be reached from here, and it takes 2 to decide anything; out of reach: paris, tiebreak."
-    );
+fn without_a_majority_it_says_so() {
+    let (_, reasons, _) = explained(|scene| {
+        scene.members[0].reachable = false;
+        scene.members[2].reachable = false;
+    });
+    let expected = "Only 1 of 3 members can be reached from here, and it takes 2 to decide anything; out of reach: paris, \
+                    tiebreak.";
+    assert!(reasons.contains(expected), "{reasons}");
 }
 
 #[test]
@@ -160,7 +144,7 @@ fn a_free_ticket_says_why_nobody_has_it() {
 #[test]
 fn failing_fencing_and_silence_are_loud() {
     let (_, reasons, _) = explained(|scene| {
-        scene.not_voting = Some("may have forgotten".into());
+        scene.not_voting = Some("it may have forgotten".into());
         scene.bar = Some("no majority answers");
         let local = scene.status.local.as_mut().unwrap();
         local.state = "fencing".into();
@@ -168,11 +152,53 @@ fn failing_fencing_and_silence_are_loud() {
         local.fence_failing = true;
     });
     for part in [
-        "This member (lyon) may have forgotten.",
+        "This member (lyon) does not vote: it may have forgotten.",
         "This site sends no heartbeats, and so renews nothing: no majority answers.",
         "FENCING FAILS here",
         "This site (lyon) fences it (token 257).",
     ] {
         assert!(reasons.contains(part), "{part} is not in\n{reasons}");
     }
+}
+
+#[test]
+fn a_lost_tenure_is_not_told_as_held() {
+    let headline = |state: &str, fence_up| {
+        explained(|scene| {
+            scene.me = "paris".into();
+            scene.fence_up = fence_up;
+            scene.status.local.as_mut().unwrap().state = state.into();
+        })
+        .0
+    };
+    assert_eq!(headline("held", true), "paris holds db, with token 257.");
+    assert_eq!(
+        headline("fencing", true),
+        "paris has lost db or gives it up (token 257): it is being fenced."
+    );
+    assert_eq!(
+        headline("fencing", false),
+        "db (token 257) MAY STILL RUN at paris, which may run it no more: its fence daemon does not answer."
+    );
+    assert_eq!(
+        headline("stopped", true),
+        "Nothing of db runs at paris any more (token 257); a majority has yet to learn of it."
+    );
+}
+
+#[test]
+fn who_does_not_vote_does_not_pretend_to_know() {
+    let (headline, reasons, next) = explained(|scene| {
+        scene.status.holder = None;
+        scene.status.wanted = "unset".into();
+        scene.status.intent_version = 0;
+        scene.status.guard_remaining_ms = None;
+        scene.not_voting = Some("the others know another identity for this member".into());
+    });
+    assert_eq!(headline, "This member (lyon) does not know how db stands: it does not vote.");
+    assert_eq!(
+        reasons,
+        "This member (lyon) does not vote: the others know another identity for this member."
+    );
+    assert_eq!(next, []);
 }
