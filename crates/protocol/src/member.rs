@@ -26,7 +26,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::durable::{Durable, Duty, Own, Record};
-use crate::event::{CommandId, Event, Note};
+use crate::event::{CommandId, Event, Fatal, Note};
 use crate::ids::Ballot;
 use crate::ids::{Epoch, Identity, Incarnation, Life, Lsn, MemberId, Nonce, TicketName};
 use crate::message::{Body, Header, RequestId};
@@ -78,6 +78,8 @@ pub struct Member {
     peers: BTreeMap<MemberId, Peer>,
     support: Support,
     parked: BTreeMap<TicketName, BTreeMap<MemberId, Parked>>,
+    /// Who was passed over when the last guard of a ticket ended: the same proposal, sent again, is late.
+    passed_over: BTreeMap<TicketName, Vec<(MemberId, Ballot)>>,
     /// Promises that this very process gave: repeated if asked again.
     answered: BTreeMap<Key, (Ballot, Nonce)>,
     rounds: BTreeMap<Key, Round>,
@@ -111,6 +113,8 @@ enum Standing {
     Voting,
     /// The others know another identity for it.
     Quarantined,
+    /// This process has found out that it must start again: it says nothing more.
+    Over,
 }
 
 /// What a member knows of another in this process.
@@ -170,6 +174,7 @@ impl Member {
             peers,
             support: Support::new(start.nonce),
             parked: BTreeMap::new(),
+            passed_over: BTreeMap::new(),
             answered: BTreeMap::new(),
             rounds: BTreeMap::new(),
             contention: BTreeMap::new(),
@@ -223,6 +228,9 @@ impl Member {
 
     /// Handles one event. See the contract on the type.
     pub fn handle(&mut self, now: Now, event: Event) -> Step {
+        if self.is_over() {
+            return self.take_step();
+        }
         let prompt = event.is_prompt();
         match event {
             Event::Frame(frame) => self.on_frame(now, frame),
@@ -291,7 +299,7 @@ impl Member {
                 self.finish_settling(now, since);
             }
             Standing::Quarantined => self.knock(now),
-            Standing::Voting => {}
+            Standing::Voting | Standing::Over => {}
         }
     }
 
@@ -318,6 +326,17 @@ impl Member {
 
     pub(crate) const fn is_life_durable(&self) -> bool {
         self.life_durable
+    }
+
+    pub(crate) const fn is_over(&self) -> bool {
+        matches!(self.standing, Standing::Over)
+    }
+
+    /// This process has no say any more; the next one starts with what is written now.
+    fn start_again(&mut self) {
+        self.standing = Standing::Over;
+        self.timers = Timers::default();
+        self.out.fatal = Some(Fatal::StartAgain);
     }
 
     pub(crate) fn nonce_of(&self, member: MemberId) -> Option<Nonce> {

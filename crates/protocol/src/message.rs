@@ -383,6 +383,12 @@ impl ValidFrame {
         Ok(Self(frame))
     }
 
+    /// What was checked.
+    #[must_use]
+    pub const fn as_frame(&self) -> &Frame {
+        &self.0
+    }
+
     pub(crate) fn into_parts(self) -> (Header, Vec<Body>) {
         (self.0.header, self.0.bodies)
     }

@@ -69,6 +69,13 @@ pub struct Committing {
     lsn: Option<Lsn>,
 }
 
+impl Step {
+    /// What it writes, in order: a register may change more than once in one event.
+    pub fn records(&self) -> impl Iterator<Item = &Record> {
+        self.records.iter()
+    }
+}
+
 impl Turn {
     /// An empty turn.
     pub fn new() -> Self {
@@ -96,7 +103,7 @@ impl Turn {
     /// Proposals, which need not wait for the commit: whoever sends them now saves its time. If this is not called,
     /// they come with the effects.
     pub fn proposals(&mut self, member: &Member) -> Vec<(MemberId, Frame)> {
-        if !member.is_life_durable() || self.rest.fatal.is_some() {
+        if !member.is_life_durable() || member.is_over() {
             return Vec::new();
         }
         let sends = core::mem::take(&mut self.rest.sends);
@@ -134,8 +141,8 @@ impl Committing {
         }
         let in_time = |not_after: &Option<Deadline>| !not_after.is_some_and(|d| d.has_passed(now_after));
         let rest = self.rest;
-        if rest.fatal.is_some() {
-            // Whatever else this turn led to rests on a memory that cannot be trusted.
+        if member.is_over() {
+            // Whatever this turn and those before it led to rests on a memory that cannot be trusted.
             return Effects { notes: rest.notes, fatal: rest.fatal, ..Effects::default() };
         }
         // A life that is not on the disk yet may be lived again, by another process: nobody must hear of it.

@@ -14,7 +14,7 @@ mod wishes;
 use std::collections::BTreeMap;
 
 use sitegate_fence_client::wire::Name;
-use sitegate_protocol::{Ballot, Body, Frame, Key, Note, TicketName, Token, Turn, Value, majority};
+use sitegate_protocol::{Ballot, Body, Frame, Key, Note, Step, TicketName, Token, Value, majority};
 
 use crate::clock::Time;
 use crate::fenced::name_of;
@@ -115,12 +115,14 @@ impl World {
     /// The process is gone, with all that it had not committed.
     pub(crate) fn checks_member_killed(&mut self, i: usize) {
         self.checks.choices.lost(self.nodes[i].generation);
-        self.checks_memory_lost(i);
+        if !self.checks.haunted {
+            self.checks_memory_lost(i);
+        }
     }
 
-    /// A member has handled one event: `turn` is what came of it, nothing of it is durable.
-    pub(crate) fn checks_handled(&mut self, i: usize, turn: &Turn) {
-        self.checks.choices.voted(i, self.nodes[i].generation, turn.records());
+    /// A member has handled one event: `step` is what came of it, nothing of it is durable.
+    pub(crate) fn checks_handled(&mut self, i: usize, step: &Step) {
+        self.checks.choices.voted(i, self.nodes[i].generation, step.records());
         self.check_quorums(i);
         self.check_leases(i);
         self.checks_holds(i);

@@ -17,9 +17,10 @@ pub(crate) struct Ghost {
 
 impl World {
     /// Only of a member that fences nothing: with the fence daemon's disk cloned, the copy would give receipts for what
-    /// the original runs, and only an operator can know of that.
+    /// the original runs, and only an operator can know of that. Nor while another's disk is lost, as the
+    /// copy has to recover.
     pub(crate) fn clone_machine(&mut self, i: usize, span: Time) {
-        if self.nodes[i].is_site() || self.ghost.is_some() || !self.runs(i) {
+        if self.nodes[i].is_site() || self.ghost.is_some() || !self.runs(i) || !self.may_lose_power(i) {
             return;
         }
         let newest = self.newest_generation();

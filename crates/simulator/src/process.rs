@@ -26,9 +26,9 @@ impl World {
         node.process = Some(Process::new(member));
         self.trace(i, || format!("member starts, proven {proven}"));
         self.checks_member_started(i);
+        self.checks_handled(i, &step);
         let mut turn = Turn::new();
         turn.add(step);
-        self.checks_handled(i, &turn);
         self.run_turn(i, turn);
         self.connect_fenced(i);
     }
@@ -44,7 +44,9 @@ impl World {
         self.checks_member_killed(i);
         if self.nodes[i].process.take().is_some() {
             self.nodes[i].generation = self.newest_generation();
-            self.forget_commands(i);
+            if !self.checks.haunted {
+                self.forget_commands(i);
+            }
             self.trace(i, || "member killed".into());
         }
     }
@@ -80,9 +82,10 @@ impl World {
             self.trace(i, || text);
         }
         let Some(process) = &mut self.nodes[i].process else { unreachable!("a process handles it") };
+        let step = process.member.handle(now, event);
+        self.checks_handled(i, &step);
         let mut turn = Turn::new();
-        turn.add(process.member.handle(now, event));
-        self.checks_handled(i, &turn);
+        turn.add(step);
         turn
     }
 
@@ -271,10 +274,8 @@ impl World {
 }
 
 fn brief(event: &Event) -> String {
-    let mut text = format!("{event:?}");
-    if text.len() > 600 {
-        let end = (0..=600).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
-        text.truncate(end);
-    }
-    text
+    let Event::Frame(frame) = event else { return format!("{event:?}") };
+    let Frame { header, bodies } = frame.as_frame();
+    let (from, life, lsn) = (header.from, header.life, header.lsn);
+    format!("from {from:?} ({life:?}, {lsn:?}, to {:?}): {bodies:?}", header.to)
 }

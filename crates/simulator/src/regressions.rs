@@ -13,7 +13,7 @@ use sitegate_protocol::{
 };
 
 use crate::clock::{MS, SECOND, Time};
-use crate::node::Slow;
+use crate::node::{Process, Slow};
 use crate::plan::{MemberPlan, Plan};
 use crate::script::{LYON, PARIS, Stage, TIEBREAK, db, member, plan};
 
@@ -84,10 +84,13 @@ impl Stage {
         self.world.nodes[i].slow_disk = Slow { until: self.world.time + takes, takes };
     }
 
+    fn process(&self, i: usize) -> &Process {
+        self.world.nodes[i].process.as_ref().expect("it runs")
+    }
+
     fn ticket(&self, i: usize) -> TicketView {
-        let node = &self.world.nodes[i];
-        let process = node.process.as_ref().expect("it runs");
-        process.member.ticket_view(node.now(self.world.time), &db())
+        let now = self.world.nodes[i].now(self.world.time);
+        self.process(i).member.ticket_view(now, &db())
     }
 
     fn round(&self, i: usize) -> Option<RoundView> {
@@ -157,13 +160,18 @@ impl Stage {
 
 /// Two sites and three arbitrators.
 fn five() -> Plan {
-    let mut five = plan(vec![db()], 5 * MS, MS);
-    let clocks = five.members[TIEBREAK].clocks;
-    for id in [4, 5] {
-        five.members.push(MemberPlan { id: member(id), role: Role::Arbitrator, clocks });
-        five.settings.members.insert(member(id), Role::Arbitrator);
+    with_arbitrators(2)
+}
+
+/// Paris, lyon, tiebreak and so many arbitrators more.
+fn with_arbitrators(more: u8) -> Plan {
+    let mut plan = plan(vec![db()], 5 * MS, MS);
+    let clocks = plan.members[TIEBREAK].clocks;
+    for id in 4..4 + more {
+        plan.members.push(MemberPlan { id: member(id), role: Role::Arbitrator, clocks });
+        plan.settings.members.insert(member(id), Role::Arbitrator);
     }
-    five
+    plan
 }
 
 fn id_of(i: usize) -> MemberId {

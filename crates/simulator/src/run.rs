@@ -80,10 +80,6 @@ pub fn run(options: Options, print: bool) -> Report {
     }
 }
 
-/// Off as long as a readmitted member does not count its own acks until it starts again: with another member lost, it
-/// holds nothing for longer than E.
-const LOSES_AFTER_READMISSION: bool = false;
-
 impl World {
     /// One member stays dead, deaf or mute; all others are well, and make a majority: what is wanted is held by them.
     fn limp(&mut self) {
@@ -167,12 +163,7 @@ impl World {
 
     /// A holder is lost for good, and comes back: its tickets fail over in time, and nobody loses one when it is back.
     fn lose_holder(&mut self) {
-        let readmitted = self.nodes.iter().any(|node| {
-            let life = node.process.as_ref().map(|process| process.member.life());
-            life.is_some_and(|life| life.incarnation.0 > u64::from(u32::MAX))
-        });
-        let may_lose = LOSES_AFTER_READMISSION || !readmitted;
-        let majority_is_left = self.nodes.len() > 2 && self.rng.percent(50) && may_lose;
+        let majority_is_left = self.nodes.len() > 2 && self.rng.percent(50);
         let tenures: Vec<(TicketName, usize)> = self
             .plan
             .tickets

@@ -42,7 +42,7 @@ impl Member {
         if self.leaps(&key, ballot) {
             return;
         }
-        if ballot <= promised {
+        if ballot <= promised || self.is_passed_over(&key, from, ballot) {
             return self.reply(from, nonce, Body::Nack { key, ballot, promised });
         }
         if let Key::Ownership(ticket) = &key
@@ -63,6 +63,11 @@ impl Member {
     /// Whether a register may be looked after here: an old one, or one within bounds.
     fn may_open(&self, key: &Key) -> bool {
         self.durable.registers.contains_key(key) || self.durable.registers.len() < 2 * TICKETS_MAX
+    }
+
+    fn is_passed_over(&self, key: &Key, candidate: MemberId, ballot: Ballot) -> bool {
+        let Key::Ownership(ticket) = key else { return false };
+        self.passed_over.get(ticket).is_some_and(|passed| passed.contains(&(candidate, ballot)))
     }
 
     /// The lease that keeps `candidate` waiting: of anybody but itself, unless an operator attested it dead.
@@ -142,15 +147,18 @@ impl Member {
         waiting.retain(|(id, p)| self.nonce_of(*id) == Some(p.nonce));
         let key = Key::Ownership(ticket.clone());
         let mut taken = false;
+        let mut passed_over = Vec::new();
         for (id, p) in waiting {
             let promised = self.register(&key).map_or(Ballot::ZERO, Register::promised);
             if taken || p.ballot <= promised {
+                passed_over.push((id, p.ballot));
                 self.reply(id, p.nonce, Body::Nack { key: key.clone(), ballot: p.ballot, promised });
             } else {
                 self.give_promise(id, p.nonce, key.clone(), p.ballot);
                 taken = true;
             }
         }
+        self.passed_over.insert(ticket.clone(), passed_over);
     }
 
     #[expect(clippy::too_many_arguments, reason = "they are the message")]

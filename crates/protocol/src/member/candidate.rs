@@ -2,6 +2,7 @@
 //! (docs/protocol.md, "Who acquires").
 
 use super::Member;
+use super::acceptor::Parked;
 use super::proposer::{Aim, Decision, Found, Phase, Round};
 use super::ticket::{Local, State};
 use crate::durable::Record;
@@ -191,6 +192,9 @@ impl Member {
             }
             let guard = self.support.guard_of(ticket).filter(|(holder, ..)| *holder != me);
             let Some((_, _, guard)) = guard else { return Hindrance::None };
+            if self.is_behind(ticket, rank) {
+                return Hindrance::Until(now.boot.plus(guard.remaining(now)).plus(step));
+            }
             let lead = check.plus(step.times(2));
             let remaining = guard.remaining(now).plus(step.times(u64::from(rank)));
             if remaining > lead {
@@ -201,6 +205,15 @@ impl Member {
         let since = *local.eligible.get_or_insert(now);
         let at = since.boot.plus(step.plus(check).times(u64::from(rank)));
         if now.boot < at { Hindrance::Until(at) } else { Hindrance::None }
+    }
+
+    /// Whether a better candidate waits for the end of the guard here, and this site has not begun: it would only get
+    /// votes that the other needs.
+    fn is_behind(&self, ticket: &TicketName, rank: u8) -> bool {
+        let better =
+            |(id, parked): (&MemberId, &Parked)| parked.rank < rank && self.is_current(*id, parked.nonce);
+        let begun = self.rounds.contains_key(&Key::Ownership(ticket.clone()));
+        !begun && self.parked.get(ticket).is_some_and(|parked| parked.iter().any(better))
     }
 
     /// Whether the check before acquiring has passed lately; has it run if not.

@@ -222,7 +222,11 @@ impl Member {
     fn drive_awaiting(&mut self, id: CommandId, pending: &Pending) {
         let (Command::Grant(ticket, site) | Command::Move(ticket, site)) = &pending.command else { return };
         let key = Key::Ownership(ticket.clone());
-        if let Some(tenancy) = self.ownership(ticket).held().filter(|_| self.is_chosen(&key)) {
+        let seen = &pending.seen;
+        let is_news = |token| token > seen.token() || seen.held().is_some_and(|t| t.token == token);
+        // A majority may have known more when the wish was written than this member does yet.
+        let held = self.ownership(ticket).held().filter(|t| self.is_chosen(&key) && is_news(t.token));
+        if let Some(tenancy) = held {
             let lives = if tenancy.site == self.settings.me {
                 self.is_armed(ticket, tenancy.token)
             } else {

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use super::proposer::{Aim, Decision, Found, Round};
 use super::{Member, Standing};
 use crate::durable::Duty;
-use crate::event::{Command, Fatal, Note};
+use crate::event::{Command, Note};
 use crate::ids::{Ballot, Epoch, Incarnation, MemberId, Nonce};
 use crate::message::{Body, Header};
 use crate::time::{Now, Span};
@@ -66,6 +66,7 @@ impl Member {
             let incarnation = self.life.incarnation.max(Incarnation(identities.epoch.0 << 32));
             self.life.incarnation = incarnation;
             self.durable.own.incarnation = incarnation;
+            self.peers.entry(me).or_default().life = Some(self.life);
         }
         self.write_own();
         self.note(Note::EpochChanged(identities.epoch));
@@ -73,9 +74,9 @@ impl Member {
         if !mine {
             // Replaced: whatever this process holds, its votes count no more.
             self.note(Note::Quarantined);
-            self.standing = Standing::Quarantined;
-            self.out.fatal = Some(Fatal::StartAgain);
-        } else if was_out {
+            return self.start_again();
+        }
+        if was_out {
             self.begin_recovery(now);
         } else if first {
             self.note(Note::Born);

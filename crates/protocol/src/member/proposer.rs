@@ -347,18 +347,21 @@ impl Member {
         self.fail_round(now, key);
     }
 
-    /// A lost round: another may begin after a pause that spreads rivals.
+    /// A lost round: another may begin after a pause that spreads rivals. Whoever would acquire leaves the rival that has
+    /// won, and better ones, the time to finish: a higher ballot now would only split the votes.
     fn fail_round(&mut self, now: Now, key: &Key) {
         let retry = self.settings.timing.retry();
         let contention = self.contention.entry(key.clone()).or_default();
         contention.failures = (contention.failures + 1).min(BACKOFF_DOUBLINGS_MAX);
         let longest = retry.times(1 << contention.failures).as_nanos();
         contention.until = now.boot.plus(Span::from_nanos(self.rng.below(longest.max(1))));
-        if let Some(round) = self.rounds.get(key).filter(|round| round.aim == Aim::Acquire)
-            && let Some((_, until)) = round.leased.values().min_by_key(|(_, until)| *until)
-        {
-            // Somebody renews a lease: trying before it can end would only outbid what its holder has to say.
-            contention.until = contention.until.max(until.minus(self.settings.timing.step().times(2)));
+        if let Some(round) = self.rounds.get(key).filter(|round| round.aim == Aim::Acquire) {
+            let step = self.settings.timing.step();
+            contention.until = contention.until.plus(step.times(u64::from(round.rank.max(1))));
+            if let Some((_, until)) = round.leased.values().min_by_key(|(_, until)| *until) {
+                // Somebody renews a lease: trying before it can end would only outbid what its holder has to say.
+                contention.until = contention.until.max(until.minus(step.times(2)));
+            }
         }
         self.end_round(key);
         self.round_ended(now, key);

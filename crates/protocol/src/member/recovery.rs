@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::{Member, Standing};
 use crate::durable::{Duty, Record};
-use crate::event::{Fatal, Note};
+use crate::event::Note;
 use crate::ids::{Incarnation, Lsn, MemberId, Nonce};
 use crate::message::{Body, RECOVER_PAGE};
 use crate::quorum::witnesses;
@@ -198,7 +198,7 @@ impl Member {
 
     /// Others remember more of this member than it does itself: it writes that down and starts again.
     pub(super) fn on_rolled_back(&mut self, incarnation: Incarnation, lsn: Lsn) {
-        if self.out.fatal.is_some() || self.durable.own.formation.is_none() {
+        if self.is_over() || self.durable.own.formation.is_none() {
             return;
         }
         let recovers =
@@ -216,8 +216,7 @@ impl Member {
         }
         self.write_own();
         self.note(Note::RolledBack);
-        self.standing = Standing::Quarantined; // for what is left of this process: it has no say any more
-        self.out.fatal = Some(Fatal::StartAgain);
+        self.start_again();
     }
 
     /// Takes over a value that a quorum of promises has shown to be chosen.

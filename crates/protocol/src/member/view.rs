@@ -160,7 +160,7 @@ impl Member {
     fn standing_view(&self) -> StandingView {
         match &self.standing {
             Standing::Unborn(_) => StandingView::Unborn { met: self.durable.met.keys().copied().collect() },
-            Standing::Recovering(_) => StandingView::Recovering,
+            Standing::Recovering(_) | Standing::Over => StandingView::Recovering,
             Standing::Settling { .. } => StandingView::Settling,
             Standing::Voting => StandingView::Voting,
             Standing::Quarantined => StandingView::Quarantined,

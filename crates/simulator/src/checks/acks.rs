@@ -265,7 +265,8 @@ impl World {
         for (a, by_ticket) in self.checks.renewals.sites[i].answers.iter().enumerate() {
             if a == i {
                 let own = self.nodes[i].disk.durable.registers.get(&self.checks.tickets[t].ownership);
-                let voted = own.and_then(|own| supported(own, &self.nodes[i])) == Some(ballot);
+                // Also when it has voted for its next ballot since, which is not in force yet.
+                let voted = own.and_then(|own| supported(own, &self.nodes[i])) >= Some(ballot);
                 bases.extend(voted.then(|| self.nodes[i].now(self.time)));
                 continue;
             }

@@ -65,7 +65,7 @@ impl Choices {
         votes.is_some_and(|votes| votes.ever.count() >= majority)
     }
 
-    /// Votes among the records of one event. What a turn writes twice it votes for twice: each counts.
+    /// Votes among the records of one event. What it writes twice it votes for twice: each counts.
     pub(super) fn voted<'a>(&mut self, i: usize, process: u64, records: impl Iterator<Item = &'a Record>) {
         for record in records {
             let Record::Register(key, register) = record else { continue };

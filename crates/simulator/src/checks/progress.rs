@@ -170,6 +170,8 @@ impl World {
         let held_once = |world: &Self, ticket: &TicketName| {
             world.holders(ticket).len() == 1 || world.is_stuck_for_good(ticket)
         };
+        let moves = tickets.iter().any(|ticket| self.fails_back(ticket) && !held_once(self, ticket));
+        let within = if moves { self.aftermath_within() } else { within };
         self.until(within, |world| tickets.iter().all(|ticket| held_once(world, ticket)));
         let mut tenures = Vec::new();
         for ticket in tickets {

@@ -1,6 +1,9 @@
 //! Members that may have forgotten, their witnesses, and lives that are over.
 
-use sitegate_protocol::{Command, Identity, Note};
+use std::cell::Cell;
+use std::rc::Rc;
+
+use sitegate_protocol::{Body, Command, Epoch, Frame, Header, Identity, Incarnation, Life, Lsn, Nonce, Note};
 
 use super::*;
 use crate::node::Disk;
@@ -73,7 +76,43 @@ fn a_readmitted_site_begins_above_the_lives_of_its_earlier_identity() {
     assert!(s.world.nodes[PARIS].disk.durable.own.incarnation > before);
     s.ask(TIEBREAK, Command::Move(db(), id_of(PARIS)));
     s.run(15 * SECOND);
-    assert_eq!(s.holder(), Some(PARIS));
+    let token = s.token(PARIS);
+    assert!(token.is_some());
+    s.world.power_off(TIEBREAK);
+    s.run(20 * SECOND);
+    assert_eq!(s.token(PARIS), token, "it counts its own answers too");
+}
+
+/// What it has promised before it found out may contradict what it has forgotten.
+#[test]
+fn a_process_that_finds_out_that_it_has_forgotten_says_nothing_more() {
+    let mut s = Stage::held();
+    let promised = Rc::new(Cell::new(false));
+    let seen = Rc::clone(&promised);
+    s.world.lost = Some(Box::new(move |from, _, frame| {
+        let promises = frame.bodies.iter().any(|body| matches!(body, Body::Promise { .. }));
+        seen.set(seen.get() || (from == TIEBREAK && promises));
+        false
+    }));
+    s.slow_disk(TIEBREAK, 300 * MS);
+    s.ask(LYON, Command::Revoke(db()));
+    let committing = |s: &Stage| s.process(TIEBREAK).committing.is_some();
+    s.wait_for(SECOND, "it commits a promise", committing);
+    let lyon = s.process(LYON).member.life();
+    let Life { incarnation, nonce } = s.process(TIEBREAK).member.life();
+    let newer = Life { incarnation: Incarnation(incarnation.0 + 1), nonce: Nonce(77) };
+    let header = Header {
+        epoch: Epoch(0),
+        from: id_of(LYON),
+        identity: s.world.nodes[LYON].disk.durable.own.identity,
+        life: lyon,
+        lsn: Lsn(s.world.nodes[LYON].disk.lsn),
+        to: Some(nonce),
+        known: vec![(id_of(TIEBREAK), newer)],
+    };
+    s.world.arrive(TIEBREAK, LYON, Frame { header, bodies: vec![Body::Ping { seq: 1 }] });
+    s.wait_for(SECOND, "it has ended", |s| s.noted(TIEBREAK, |note| *note == Note::RolledBack));
+    assert!(!promised.get());
 }
 
 #[test]

@@ -100,3 +100,44 @@ fn nobody_waits_for_a_command_and_it_comes_true() {
     assert_eq!(s.holder(), Some(LYON));
     assert_eq!(s.answer(grant), None);
 }
+
+/// Paris, lyon and tiebreak are sites, there are four arbitrators, and a round trip takes what it may. Paris holds db and
+/// dies.
+fn bereaved(seed: u64, check_max: Time) -> Stage {
+    let mut plan = with_arbitrators(4);
+    plan.options.seed = seed;
+    (plan.network.delay_min, plan.network.delay_max) = (20 * MS, 25 * MS);
+    plan.faults.check_max = check_max;
+    plan.members[TIEBREAK].role = Role::Site;
+    plan.settings.members.insert(id_of(TIEBREAK), Role::Site);
+    let mut s = Stage::held_with(plan);
+    s.world.power_off(PARIS);
+    s
+}
+
+/// Else two candidates split the votes, and the guards that their proposals leave have to end first.
+fn lyon_succeeds_at_once(s: &mut Stage, seed: u64, slow: Time) {
+    let over = (LYON..7).map(|i| s.guard_over(i, &db())).max().expect("some");
+    let rtt = s.world.plan.settings.timing.rtt_max.as_nanos();
+    s.run(over - s.world.time - MS);
+    s.slow_disk(LYON, slow);
+    let within = 2 * rtt + 50 * MS + slow;
+    s.wait_for(within, &format!("lyon holds, seed {seed}"), |s| s.holder() == Some(LYON));
+}
+
+#[test]
+fn a_candidate_that_was_passed_over_lets_the_better_one_finish() {
+    for seed in 0..20 {
+        let mut s = bereaved(seed, 70 * MS);
+        s.cut(LYON, TIEBREAK, 8 * SECOND); // it does not know that lyon is parked, too
+        lyon_succeeds_at_once(&mut s, seed, 60 * MS);
+    }
+}
+
+#[test]
+fn a_candidate_does_not_begin_behind_a_better_one() {
+    for seed in 0..20 {
+        let mut s = bereaved(seed, 100 * MS);
+        lyon_succeeds_at_once(&mut s, seed, 2 * MS);
+    }
+}

@@ -1,6 +1,6 @@
 //! Wishes that overtake each other, and attestations.
 
-use sitegate_protocol::{Command, CommandRefusal, Reply};
+use sitegate_protocol::{Body, Command, CommandRefusal, Done, Key, Reply};
 
 use super::*;
 
@@ -58,4 +58,27 @@ fn whoever_else_hears_a_site_objects_to_its_attestation() {
     s.run(4 * SECOND);
     assert_eq!(s.answer(asked), Some(&Reply::Refused(CommandRefusal::Heard(id_of(PARIS)))));
     assert_eq!(s.holder(), Some(PARIS));
+}
+
+#[test]
+fn a_grant_is_not_answered_by_a_tenure_that_others_know_to_be_over() {
+    let mut s = Stage::held();
+    let over = s.token(PARIS);
+    // Tiebreak hears all of paris but that it has released the ticket.
+    s.world.lost = Some(Box::new(|from, to, frame| {
+        let of_ownership = |body: &Body| match body {
+            Body::Accept { key, .. } | Body::Chosen { key, .. } => *key == Key::Ownership(db()),
+            _ => false,
+        };
+        to == TIEBREAK && from == PARIS && frame.bodies.iter().any(of_ownership)
+    }));
+    let revoke = s.ask(LYON, Command::Revoke(db()));
+    s.wait_for(5 * SECOND, "nothing runs", |s| s.answer(revoke).is_some());
+    let grant = s.ask(TIEBREAK, Command::Grant(db(), id_of(PARIS)));
+    s.wait_for(3 * SECOND, "paris holds", |s| s.holder() == Some(PARIS));
+    let held = s.token(PARIS);
+    s.world.lost = None;
+    s.wait_for(15 * SECOND, "the grant is answered", |s| s.answer(grant).is_some());
+    assert!(held > over);
+    assert_eq!(s.answer(grant), held.map(|token| Reply::Done(Done::Held(id_of(PARIS), token))).as_ref());
 }
