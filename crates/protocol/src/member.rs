@@ -28,7 +28,7 @@ use alloc::vec::Vec;
 use crate::durable::{Durable, Duty, Own, Record};
 use crate::event::{CommandId, Event, Fatal, Note};
 use crate::ids::Ballot;
-use crate::ids::{Epoch, Identity, Incarnation, Life, Lsn, MemberId, Nonce, TicketName};
+use crate::ids::{Epoch, Incarnation, Life, Lsn, MemberId, Nonce, TicketName};
 use crate::message::{Body, Header, RequestId};
 use crate::mirror::Mirror;
 use crate::register::Register;
@@ -45,6 +45,7 @@ use attest::Vouched;
 use birth::Birth;
 use command::Pending;
 use fencing::FenceLink;
+use identity::Stranger;
 use proposer::{Contention, Round};
 use pulse::Pulse;
 use recovery::Recovery;
@@ -70,8 +71,8 @@ pub struct Member {
     durable: Durable,
     life: Life,
     lsn: Lsn,
-    /// Whether this life is on the disk: before that it says nothing at all.
-    life_durable: bool,
+    /// Whether this life and the epoch are on the disk: before that it says nothing at all.
+    header_durable: bool,
     started: Now,
     serial: u64,
     standing: Standing,
@@ -132,8 +133,8 @@ struct Peer {
     mirror: Option<Mirror>,
     /// When its listing was last asked for.
     list_asked: Option<Boot>,
-    /// An identity of it that is not the formation's.
-    stranger: Option<Identity>,
+    /// Somebody who speaks in its name with another identity than the formation's.
+    stranger: Option<Stranger>,
     /// The digest of its chosen values that differed from ours at the last ack.
     differed: Option<(u128, u128)>,
     /// When it first told its clock, and what that was.
@@ -167,7 +168,7 @@ impl Member {
             durable,
             life,
             lsn: start.lsn,
-            life_durable: false,
+            header_durable: false,
             started: now,
             serial: 0,
             standing: Standing::Quarantined,
@@ -318,14 +319,14 @@ impl Member {
     /// Everything up to step `serial` is durable, as the store's commit `lsn`, since about `now`.
     pub(crate) fn committed(&mut self, serial: u64, lsn: Lsn, now: Now) {
         self.lsn = lsn;
-        self.life_durable = true;
+        self.header_durable = true;
         self.unsaved.retain(|_, step| *step > serial);
         self.support.committed(serial);
         self.pulse.committed(now);
     }
 
-    pub(crate) const fn is_life_durable(&self) -> bool {
-        self.life_durable
+    pub(crate) const fn is_header_durable(&self) -> bool {
+        self.header_durable
     }
 
     pub(crate) const fn is_over(&self) -> bool {

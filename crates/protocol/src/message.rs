@@ -340,6 +340,8 @@ pub enum Misbehaved {
     ForeignBallot(Ballot),
     /// A round or a span that cannot be.
     OutOfRange,
+    /// A page whose entries are not in order, or not after the page before.
+    Unsorted,
 }
 
 impl fmt::Display for Misbehaved {
@@ -352,6 +354,7 @@ impl fmt::Display for Misbehaved {
             Self::WrongKind(key) => write!(f, "a value of another kind for register {key:?}"),
             Self::ForeignBallot(ballot) => write!(f, "a proposal at somebody else's ballot {ballot}"),
             Self::OutOfRange => f.write_str("a ballot round or a time out of range"),
+            Self::Unsorted => f.write_str("a page whose entries are not in order"),
         }
     }
 }
@@ -419,6 +422,10 @@ fn check_body(body: &Body, from: MemberId, settings: &Settings) -> Result<(), Mi
             check_round(register.promised())?;
             register.accepted().map_or(Ok(()), |a| check_value(key, a.ballot, &a.value, settings))
         }),
+        Body::Compare { after, entries, .. } => {
+            let keys: Vec<&Key> = after.iter().chain(entries.iter().map(|(key, _)| key)).collect();
+            if keys.is_sorted_by(|a, b| a < b) { Ok(()) } else { Err(Misbehaved::Unsorted) }
+        }
         Body::Nack { promised, .. } => check_round(*promised),
         Body::HeardAsk { site, .. } => check_member(*site, settings),
         Body::Leased { holder, .. } => check_member(*holder, settings),

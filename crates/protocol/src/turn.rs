@@ -103,7 +103,7 @@ impl Turn {
     /// Proposals, which need not wait for the commit: whoever sends them now saves its time. If this is not called,
     /// they come with the effects.
     pub fn proposals(&mut self, member: &Member) -> Vec<(MemberId, Frame)> {
-        if !member.is_life_durable() || member.is_over() {
+        if !member.is_header_durable() || member.is_over() {
             return Vec::new();
         }
         let sends = core::mem::take(&mut self.rest.sends);
@@ -145,8 +145,9 @@ impl Committing {
             // Whatever this turn and those before it led to rests on a memory that cannot be trusted.
             return Effects { notes: rest.notes, fatal: rest.fatal, ..Effects::default() };
         }
-        // A life that is not on the disk yet may be lived again, by another process: nobody must hear of it.
-        let sends = if member.is_life_durable() { rest.sends } else { Vec::new() };
+        // A life that is not on the disk yet may be lived again, by another process: nobody must hear of it. Only the first
+        // commit and one of a new epoch are waited for so, and what was to be said is asked for again.
+        let sends = if member.is_header_durable() { rest.sends } else { Vec::new() };
         Effects {
             frames: frames(member, sends),
             orders: rest.orders.into_iter().filter(|(_, d)| in_time(d)).map(|(order, _)| order).collect(),

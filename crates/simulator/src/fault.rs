@@ -1,6 +1,6 @@
 //! What goes wrong, and how long.
 
-use sitegate_protocol::{Durable, Event, Identity, Token};
+use sitegate_protocol::{Event, Identity, Token};
 
 use crate::clock::{MS, SECOND, Time};
 use crate::fenced::ticket_of;
@@ -98,7 +98,7 @@ impl World {
             Fault::CutOff => self.cut_off(i),
             Fault::Cuts => self.cut_some(),
             Fault::Abandon => self.abandon_command(),
-            Fault::Image => self.keep_image(i),
+            Fault::Image => self.keep_images(),
             Fault::Disk => self.lose_disk(i),
             _ if asleep => {} // nobody can do anything to its processes
             _ => self.strike_processes(i, fault),
@@ -275,10 +275,14 @@ impl World {
         }
     }
 
-    /// Somebody takes a backup.
-    fn keep_image(&mut self, i: usize) {
-        let disk = &mut self.nodes[i].disk;
-        disk.image = Some(Box::new((disk.durable.clone(), disk.lsn)));
+    /// Somebody takes a backup of some machines.
+    fn keep_images(&mut self) {
+        for i in 0..self.nodes.len() {
+            if self.rng.percent(50) {
+                let disk = &mut self.nodes[i].disk;
+                disk.image = Some(Box::new((disk.durable.clone(), disk.lsn)));
+            }
+        }
     }
 
     /// A disk is put back in time, or lost: one at a time, since no protocol survives a majority that forgets.
@@ -296,15 +300,9 @@ impl World {
         let identity = Identity(u128::from(self.rng.next()));
         let disk = &mut self.nodes[i].disk;
         match disk.image.take() {
-            Some(image) if !wiped => {
-                let own = &image.0.own;
-                if own.formation.is_none() {
-                    return self.schedule(self.time + SECOND, Happening::Boot { node: i });
-                }
-                (disk.durable, disk.lsn) = *image;
-            }
-            None if !wiped => {}
-            _ => *disk = Disk { durable: Durable::new(identity), lsn: 0, image: None, suspect: true },
+            Some(image) if !wiped => (disk.durable, disk.lsn) = *image,
+            None if !wiped => {} // nothing is missing, and nobody can know
+            _ => *disk = Disk::new(identity),
         }
         disk.suspect = true;
         self.nodes[i].proof = None;

@@ -55,15 +55,6 @@ pub(crate) enum Fencing {
     Ordered(protocol::Order, u64),
 }
 
-impl FenceHost {
-    /// The oldest write of the daemon that runs is done.
-    pub(crate) fn written(&mut self, generation: u64) {
-        if self.generation == generation {
-            self.records.extend(self.unwritten.pop_front().unwrap_or_default());
-        }
-    }
-}
-
 pub(crate) fn name_of(ticket: &TicketName) -> Name {
     Name::new(ticket.as_str()).unwrap_or_else(|_| unreachable!("tickets of the simulator are names"))
 }
@@ -119,9 +110,29 @@ impl World {
             if self.calm || self.rng.percent(50) {
                 break;
             }
-            fence.records.extend(records);
+            self.write_fence_records(i, records);
         }
-        fence.deadman.take().is_some()
+        self.nodes[i].fence.deadman.take().is_some()
+    }
+
+    /// The oldest write of the fence daemon that runs is done.
+    pub(crate) fn fence_written(&mut self, i: usize, generation: u64) {
+        let fence = &mut self.nodes[i].fence;
+        if fence.generation == generation
+            && let Some(records) = fence.unwritten.pop_front()
+        {
+            self.write_fence_records(i, records);
+        }
+    }
+
+    /// A receipt is one as soon as it is durable, whether somebody hears of it or not.
+    fn write_fence_records(&mut self, i: usize, records: Vec<(Name, Record)>) {
+        for (name, record) in records {
+            if let Some(receipt) = &record.receipt {
+                self.checks_receipted(i, &ticket_of(&name), Token(receipt.token));
+            }
+            self.nodes[i].fence.records.insert(name, record);
+        }
     }
 
     /// Whether a plan runs at `i`.
@@ -274,9 +285,6 @@ impl World {
         }
         for notice in acts.notices {
             if let Some(event) = event_of(notice) {
-                if let FenceEvent::Receipt(ticket, token) = &event {
-                    self.checks_receipted(i, &ticket.clone(), *token);
-                }
                 self.tell_member(i, event);
             }
         }

@@ -62,8 +62,10 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
+    /// As `init` makes it; the first image is of that.
     pub(crate) fn new(identity: Identity) -> Self {
-        Self { durable: Durable::new(identity), lsn: 0, image: None, suspect: false }
+        let durable = Durable::new(identity);
+        Self { image: Some(Box::new((durable.clone(), 0))), durable, lsn: 0, suspect: false }
     }
 }
 

@@ -93,8 +93,6 @@ impl World {
     fn run_turn(&mut self, i: usize, mut turn: Turn) {
         let usual = self.rng.range(self.plan.faults.commit_min, self.plan.faults.commit_max);
         let takes = self.nodes[i].slow_disk.at(self.time).unwrap_or(usual);
-        let now = self.nodes[i].now(self.time);
-        let Some(process) = &mut self.nodes[i].process else { return };
         if turn.is_dirty() {
             let generation = self.nodes[i].generation;
             let Some(process) = &mut self.nodes[i].process else { return };
@@ -111,9 +109,6 @@ impl World {
             }
             self.send_frames(i, proposals);
             self.schedule(self.time + takes, Happening::Committed { node: i, generation });
-        } else if process.committing.is_some() && process.member.next_timeout().due(now) {
-            process.next.append(turn); // what timers lead to may rest on what is not durable yet
-            return;
         } else {
             self.finish_turn(i, turn);
         }

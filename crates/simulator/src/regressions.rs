@@ -8,8 +8,8 @@ mod site;
 mod wishes;
 
 use sitegate_protocol::{
-    Caller, Command, CommandId, Event, Intent, Key, MemberId, Ownership, Reply, Role, RoundView, TicketView,
-    Token,
+    Body, Caller, Command, CommandId, Epoch, Event, Frame, Header, Intent, Key, Lsn, MemberId, Ownership,
+    Reply, Role, RoundView, TicketView, Token,
 };
 
 use crate::clock::{MS, SECOND, Time};
@@ -64,11 +64,15 @@ impl Stage {
         self.world.network.cut(from, to, until);
     }
 
+    fn isolate_from(&mut self, i: usize, j: usize, span: Time) {
+        self.cut(i, j, span);
+        self.cut(j, i, span);
+    }
+
     /// Neither hears nor is heard.
     fn isolate(&mut self, i: usize, span: Time) {
         for j in (0..self.world.nodes.len()).filter(|&j| j != i) {
-            self.cut(i, j, span);
-            self.cut(j, i, span);
+            self.isolate_from(i, j, span);
         }
     }
 
@@ -86,6 +90,21 @@ impl Stage {
 
     fn process(&self, i: usize) -> &Process {
         self.world.nodes[i].process.as_ref().expect("it runs")
+    }
+
+    /// What the process at `from` might say to the one at `to`.
+    fn frame_of(&self, from: usize, to: usize, body: Body) -> Frame {
+        let disk = &self.world.nodes[from].disk;
+        let header = Header {
+            epoch: Epoch(0),
+            from: id_of(from),
+            identity: disk.durable.own.identity,
+            life: self.process(from).member.life(),
+            lsn: Lsn(disk.lsn),
+            to: Some(self.process(to).member.life().nonce),
+            known: Vec::new(),
+        };
+        Frame { header, bodies: vec![body] }
     }
 
     fn ticket(&self, i: usize) -> TicketView {

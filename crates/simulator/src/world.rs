@@ -243,7 +243,7 @@ impl World {
             Happening::Resume { node, at } => self.resume(node, at),
             Happening::Exorcise => self.ghost = None,
             Happening::Fenced { node, generation, fencing } => self.on_fencing(node, generation, fencing),
-            Happening::FenceDisk { node, generation } => self.nodes[node].fence.written(generation),
+            Happening::FenceDisk { node, generation } => self.fence_written(node, generation),
             Happening::Fault(fault) => self.strike(fault),
             Happening::Command => self.give_command(),
         }

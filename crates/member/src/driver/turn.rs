@@ -15,8 +15,7 @@ impl Driver {
     pub(super) fn handle(&mut self, event: Event) -> Result<(), Ended> {
         self.shared.metrics.events.add(1);
         let now = now();
-        // What timers lead to may rest on what is not durable yet.
-        let may_pass = event.is_prompt() && !self.member.next_timeout().due(now);
+        let may_pass = event.is_prompt(); // such an event runs no timers: what those lead to may rest on what is not durable
         let mut turn = Turn::new();
         turn.add(self.member.handle(now, event));
         if may_pass && !turn.is_dirty() {

@@ -4,12 +4,12 @@ use alloc::vec::Vec;
 
 use super::Member;
 use crate::event::Note;
-use crate::ids::{Ballot, MemberId, Nonce, TicketName};
+use crate::ids::{Ballot, MemberId, Nonce, TicketName, Token};
 use crate::message::Body;
 use crate::register::{Register, Vote};
 use crate::time::{Guard, Now};
 use crate::timer::{Soonest, Timer};
-use crate::value::{Key, Ownership, Value};
+use crate::value::{Intent, Key, Ownership, StandbyMode, Value, Wanted};
 
 /// Tickets that one member keeps registers for: bounds memory and disk against a peer run wild.
 const TICKETS_MAX: usize = 100_000;
@@ -61,7 +61,7 @@ impl Member {
     }
 
     /// Whether a register may be looked after here: an old one, or one within bounds.
-    fn may_open(&self, key: &Key) -> bool {
+    pub(super) fn may_open(&self, key: &Key) -> bool {
         self.durable.registers.contains_key(key) || self.durable.registers.len() < 2 * TICKETS_MAX
     }
 
@@ -175,6 +175,10 @@ impl Member {
         if !self.may_open(key) || self.leaps(key, ballot) {
             return;
         }
+        if self.is_forbidden(key, ballot, value) {
+            let promised = self.register(key).map_or(Ballot::ZERO, Register::promised);
+            return self.reply(from, nonce, Body::Nack { key: key.clone(), ballot, promised });
+        }
         let mut register = self.register(key).cloned().unwrap_or_default();
         match register.accept(ballot, value) {
             Err(outbid) => {
@@ -193,6 +197,22 @@ impl Member {
         }
         self.reply(from, nonce, Body::Accepted { key: key.clone(), ballot, attempt });
         self.look_again(now, key, Some(from));
+    }
+
+    /// Whether `value` begins a tenure against a wish that is known here. Its candidate may have got the promises that it
+    /// counts partly before that wish was chosen and partly after a round that has confirmed it
+    /// (docs/protocol.md, "When a wish is confirmed").
+    fn is_forbidden(&self, key: &Key, ballot: Ballot, value: &Value) -> bool {
+        let (Key::Ownership(ticket), Some(tenancy)) = (key, value.ownership().and_then(Ownership::held))
+        else {
+            return false;
+        };
+        let unwanted = |intent: &Intent| intent.paused || intent.wanted == Wanted::Revoked;
+        let voted = self.register(key).and_then(Register::accepted).is_some_and(|a| a.ballot == ballot);
+        tenancy.token == Token::of(ballot)
+            && !voted
+            && (self.intent(ticket).is_some_and(unwanted)
+                || self.standby_mode(tenancy.site) != StandbyMode::Online)
     }
 
     /// After a register has a new accepted value: parked candidates may go on, and this site may have to act.

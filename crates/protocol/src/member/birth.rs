@@ -3,7 +3,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 
 use super::{Member, Standing};
-use crate::durable::Record;
+use crate::durable::{Duty, Record};
 use crate::event::Note;
 use crate::ids::{Epoch, Identity, MemberId, Nonce};
 use crate::message::{Body, Header, RequestId};
@@ -89,6 +89,10 @@ impl Member {
         self.durable.own.formation = Some(formation);
         self.write_own();
         self.note(Note::Born);
-        self.begin_voting(now);
+        if self.durable.own.duty == Duty::None {
+            self.begin_voting(now);
+        } else {
+            self.begin_recovery(now); // it was put back in time, maybe to before an earlier birth
+        }
     }
 }

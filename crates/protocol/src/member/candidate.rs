@@ -4,6 +4,7 @@
 use super::Member;
 use super::acceptor::Parked;
 use super::proposer::{Aim, Decision, Found, Phase, Round};
+use super::tenure::FORGIVEN_AFTER;
 use super::ticket::{Local, State};
 use crate::durable::Record;
 use crate::event::{CheckId, CheckResult, FenceReason, Note, Order};
@@ -40,8 +41,6 @@ enum Hindrance {
     None,
     /// Look again then.
     Until(Boot),
-    /// Something must happen first.
-    Event,
 }
 
 impl Member {
@@ -164,7 +163,6 @@ impl Member {
                 soonest.boot(at);
                 return self.withdraw(ticket);
             }
-            Hindrance::Event => return self.withdraw(ticket),
             Hindrance::None => {}
         }
         if self.is_ready(now, ticket, local, soonest) {
@@ -187,11 +185,20 @@ impl Member {
             if attested {
                 return Hindrance::None;
             }
-            if tenancy.takeover == Takeover::Confirmed {
-                return Hindrance::Event;
-            }
             let guard = self.support.guard_of(ticket).filter(|(holder, ..)| *holder != me);
-            let Some((_, _, guard)) = guard else { return Hindrance::None };
+            let guard = guard.map(|(_, _, guard)| guard);
+            if tenancy.takeover == Takeover::Confirmed {
+                // Until a receipt or an attestation; the news of a receipt may have been lost with whoever knew it.
+                let over = now.boot.plus(guard.map_or(Span::ZERO, |guard| guard.remaining(now)));
+                let again = local.looked.map_or(over, |at| at.plus(tenancy.lease()).max(over));
+                let begun = self.rounds.contains_key(&Key::Ownership(ticket.clone()));
+                if begun || now.boot >= again {
+                    local.looked = Some(now.boot);
+                    return Hindrance::None;
+                }
+                return Hindrance::Until(again);
+            }
+            let Some(guard) = guard else { return Hindrance::None };
             if self.is_behind(ticket, rank) {
                 return Hindrance::Until(now.boot.plus(guard.remaining(now)).plus(step));
             }
@@ -263,7 +270,7 @@ impl Member {
     ) {
         /// Questions that wait for one check; one a member is enough.
         const ASKERS_MAX: usize = 32;
-        if !self.settings.is_site(self.settings.me) {
+        if !self.settings.is_site(self.settings.me) || !self.knows_ticket(ticket) {
             return self.reply(from, nonce, willingness(ticket, id, Some(Refusal::NotConfigured)));
         }
         let local = self.locals.entry(ticket.clone()).or_default();
@@ -352,6 +359,12 @@ impl Member {
         }
         if found.held().is_some_and(|t| self.waits_for_confirmation(t, intent)) {
             return Some(found.clone()); // committed again, so that this site knows it too and waits
+        }
+        if matches!(found, Ownership::Free { last_token, .. } if intent.vacate == Some(*last_token))
+            && intent.wanted != (Wanted::Managed { preferred: Some(self.settings.me) })
+            && let Some(local) = self.locals.get_mut(ticket)
+        {
+            local.failback_at = Some(now.boot.plus(FORGIVEN_AFTER)); // whom it was given up for has not taken it
         }
         let Some(takeovers) = self.takeovers_after(ticket, found, intent) else {
             let mine = found.held().filter(|t| t.site == self.settings.me).map(|t| t.token);

@@ -4,13 +4,14 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use super::Member;
+use super::identity::Readmission;
 use super::proposer::Aim;
 use crate::event::{Caller, Command, CommandId, CommandRefusal, Done, Reply};
 use crate::ids::{MemberId, TicketName, Token};
 use crate::message::{Body, Refusal, RequestId};
 use crate::time::{Boot, Now};
 use crate::timer::Timer;
-use crate::value::{Intent, Key, Ownership, Wanted};
+use crate::value::{Intent, Key, Ownership, Tenancy, Wanted};
 
 /// Commands that one member looks after at a time.
 const COMMANDS_MAX: usize = 64;
@@ -31,6 +32,14 @@ pub(super) struct Pending {
     /// The tenures that an operator vouches for: those that were known when the command was given, none that came
     /// later.
     pub(super) vouched: BTreeMap<TicketName, Token>,
+    pub(super) readmission: Option<Readmission>,
+}
+
+impl Pending {
+    /// Whether an operator vouches that nothing runs under this tenure.
+    pub(super) fn vouches_for(&self, tenancy: &Tenancy) -> bool {
+        self.vouched.values().any(|token| *token == tenancy.token)
+    }
 }
 
 /// How far it has come.
@@ -59,9 +68,10 @@ pub(super) struct Question {
 
 impl Member {
     pub(super) fn on_command(&mut self, now: Now, id: CommandId, command: Command, caller: Caller) {
-        if let Err(refusal) = self.accept_command(&command) {
-            return self.answer(id, Reply::Refused(refusal));
-        }
+        let readmission = match self.accept_command(now, &command) {
+            Ok(readmission) => readmission,
+            Err(refusal) => return self.answer(id, Reply::Refused(refusal)),
+        };
         let request = self.request_id();
         let stage = match &command {
             Command::Move(..) => Stage::Asking { id: request, since: now, asked: None },
@@ -69,13 +79,13 @@ impl Member {
             _ => Stage::Writing(self.wish_keys(&command)),
         };
         let vouched = self.vouched_tenures(&command);
-        let pending =
-            Pending { command, caller, stage, seen: Ownership::NEVER, wrote: None, given: now, vouched };
+        let (seen, wrote) = (Ownership::NEVER, None);
+        let pending = Pending { command, caller, stage, seen, wrote, given: now, vouched, readmission };
         self.commands.insert(id, pending);
         self.drive_commands(now);
     }
 
-    fn accept_command(&self, command: &Command) -> Result<(), CommandRefusal> {
+    fn accept_command(&self, now: Now, command: &Command) -> Result<Option<Readmission>, CommandRefusal> {
         if !self.votes() {
             return Err(CommandRefusal::NotVoting);
         }
@@ -86,7 +96,7 @@ impl Member {
             Command::Grant(ticket, site) | Command::Move(ticket, site) => (Some(ticket), Some(*site)),
             Command::AttestDead(site, ticket) => (ticket.as_ref(), Some(*site)),
             Command::Standby(site, _) => (None, Some(*site)),
-            Command::Readmit(member) => return self.accept_readmission(*member),
+            Command::Readmit(member) => return self.accept_readmission(now, *member).map(Some),
             Command::Revoke(t) | Command::Pause(t) | Command::Resume(t) | Command::Inspect(t) => {
                 (Some(t), None)
             }
@@ -96,25 +106,24 @@ impl Member {
         }
         match ticket {
             Some(ticket) if !self.knows_ticket(ticket) => Err(CommandRefusal::NoSuchTicket),
-            _ => Ok(()),
+            _ => Ok(None),
         }
     }
 
-    fn knows_ticket(&self, ticket: &TicketName) -> bool {
+    pub(super) fn knows_ticket(&self, ticket: &TicketName) -> bool {
         self.settings.tickets.contains_key(ticket)
             || self.durable.registers.contains_key(&Key::Intent(ticket.clone()))
             || self.durable.registers.contains_key(&Key::Ownership(ticket.clone()))
     }
 
-    fn accept_readmission(&self, member: MemberId) -> Result<(), CommandRefusal> {
+    fn accept_readmission(&self, now: Now, member: MemberId) -> Result<Readmission, CommandRefusal> {
         if self.settings.n() < 3 {
             return Err(CommandRefusal::TooFewMembers);
         }
-        let stranger = self.peers.get(&member).and_then(|peer| peer.stranger);
-        if stranger.is_none() || member == self.settings.me || self.readmission_target().is_some() {
-            return Err(CommandRefusal::NotQuarantined(member));
+        if self.readmission_target().is_some() {
+            return Err(CommandRefusal::Busy);
         }
-        Ok(())
+        self.readmission_of(now, member)
     }
 
     fn wish_keys(&self, command: &Command) -> BTreeSet<Key> {

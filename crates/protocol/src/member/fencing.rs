@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::Member;
-use super::tenure::Tenure;
+use super::tenure::{Progress, Tenure};
 use super::ticket::{Local, Stage, State};
 use crate::event::{FenceEvent, FenceReason, FenceReport, GiveUp, Note, Order};
 use crate::ids::{TicketName, Token};
@@ -118,8 +118,13 @@ impl Member {
                 self.order(Order::Arm(ticket.clone(), token, deadline), Some(deadline));
                 State::Arming(tenure)
             }
-            State::Arming(tenure) => self.still_armed(ticket, tenure, local, &deadline_of, State::Held),
-            State::Held(tenure) => self.still_armed(ticket, tenure, local, &deadline_of, State::Held),
+            State::Arming(tenure) | State::Held(tenure) => {
+                let state = self.still_armed(ticket, tenure, local, &deadline_of, State::Held);
+                if let State::Held(tenure) = &state {
+                    self.run_again(ticket, tenure);
+                }
+                state
+            }
             State::Leaving(tenure, why, _) if report.and_then(|r| r.fencing) >= Some(tenure.terms.token) => {
                 // The plan that was ordered goes on; ordering it again joins it.
                 self.order(Order::Fence(ticket.clone(), tenure.terms.token, FenceReason::Release), None);
@@ -156,9 +161,6 @@ impl Member {
         match deadline_of(token) {
             Some(deadline) => {
                 tenure.armed_until(deadline);
-                if tenure.wants_start() {
-                    self.order(Order::Start(ticket.clone(), token), Some(deadline));
-                }
                 state(tenure)
             }
             None if local.receipt >= Some(token) => {
@@ -167,6 +169,16 @@ impl Member {
                 State::Stopped { token, lost: true }
             }
             None => self.lose(ticket, &tenure, FenceReason::Lost),
+        }
+    }
+
+    /// Orders again the program whose end a break of the line may have swallowed.
+    fn run_again(&mut self, ticket: &TicketName, tenure: &Tenure) {
+        let token = tenure.terms.token;
+        match tenure.progress {
+            Progress::Starting => self.order(Order::Start(ticket.clone(), token), Some(tenure.deadline())),
+            Progress::Restarting => self.order(Order::Stop(ticket.clone(), token), None),
+            Progress::Running | Progress::Asking { .. } | Progress::GivingUp => {}
         }
     }
 

@@ -51,7 +51,7 @@ impl Member {
                 return Acquaintance::Outsider;
             }
             if formation.of.get(&header.from) != Some(&header.identity) {
-                self.meet_stranger(header);
+                self.meet_stranger(now, header);
                 return Acquaintance::Outsider;
             }
             if header.epoch < formation.epoch {
@@ -74,8 +74,11 @@ impl Member {
                 || (life != known && header.lsn < lsn)
         });
         if forgot {
-            let incarnation = known.map_or(life.incarnation, |known| known.incarnation);
-            self.reply(from, life.nonce, Body::RolledBack { incarnation, lsn });
+            // Before birth it may be another identity whose lives count from 1.
+            if self.durable.own.formation.is_some() {
+                let incarnation = known.map_or(life.incarnation, |known| known.incarnation);
+                self.reply(from, life.nonce, Body::RolledBack { incarnation, lsn });
+            }
             return Acquaintance::Outsider;
         }
         self.learn_life(from, life);
@@ -109,7 +112,7 @@ impl Member {
             if member == self.settings.me {
                 let forgot = life.incarnation > self.life.incarnation
                     || (life.incarnation == self.life.incarnation && life.nonce != self.life.nonce);
-                if forgot {
+                if forgot && self.durable.own.formation.is_some() {
                     self.on_rolled_back(life.incarnation, Lsn(0));
                 }
             } else {

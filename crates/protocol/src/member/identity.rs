@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 use super::proposer::{Aim, Decision, Found, Round};
 use super::{Member, Standing};
 use crate::durable::Duty;
-use crate::event::{Command, Note};
-use crate::ids::{Ballot, Epoch, Incarnation, MemberId, Nonce};
+use crate::event::{CommandRefusal, Done, Note, Reply};
+use crate::ids::{Ballot, Epoch, Identity, Incarnation, MemberId, Nonce};
 use crate::message::{Body, Header};
 use crate::time::{Now, Span};
 use crate::timer::Timer;
@@ -14,14 +14,38 @@ use crate::value::{Identities, Key, Value};
 
 /// How often a quarantined member shows itself.
 const KNOCK_EVERY: Span = Span::from_secs(1);
+/// A stranger that was not heard for so many of its knocks may have gone.
+const KNOCKS_MISSED_MAX: u64 = 5;
+/// A member that was not heard for so many heartbeats may be dead.
+const BEATS_MISSED_MAX: u64 = 3;
+
+/// Somebody who speaks in the name of a member with another identity than the formation's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Stranger {
+    identity: Identity,
+    /// When it was first and last heard.
+    since: Now,
+    heard: Now,
+}
+
+/// What a command that readmits a member has looked at: later events do not change what it asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Readmission {
+    pub(super) member: MemberId,
+    pub(super) identity: Identity,
+    replaces: Identity,
+}
 
 impl Member {
     /// Somebody under the name of a member, with an identity that is not the formation's.
-    pub(super) fn meet_stranger(&mut self, header: &Header) {
+    pub(super) fn meet_stranger(&mut self, now: Now, header: &Header) {
         let Some(peer) = self.peers.get_mut(&header.from) else { return };
-        if peer.stranger != Some(header.identity) {
-            peer.stranger = Some(header.identity);
-            self.note(Note::Stranger(header.from));
+        match &mut peer.stranger {
+            Some(known) if known.identity == header.identity => known.heard = now,
+            stranger => {
+                *stranger = Some(Stranger { identity: header.identity, since: now, heard: now });
+                self.note(Note::Stranger(header.from));
+            }
         }
         self.tell_epoch(header.from, header.life.nonce);
     }
@@ -57,9 +81,14 @@ impl Member {
             _ => {}
         }
         let before = self.durable.own.formation.replace(identities.clone());
+        self.header_durable = false;
         let first = before.is_none();
         // An epoch after birth may have replaced this very member: its empty disk says nothing of what its name voted.
         let was_out = self.standing == Standing::Quarantined || (first && identities.epoch > Epoch(0));
+        if first && mine && !was_out {
+            // Others live in it already: this disk may be one from before it was born, and have voted since.
+            self.durable.own.duty = Duty::Recover;
+        }
         if was_out && mine {
             self.durable.own.duty = Duty::Settle;
             // Above every life of the name's earlier identity: registers and leases still speak of those.
@@ -76,11 +105,11 @@ impl Member {
             self.note(Note::Quarantined);
             return self.start_again();
         }
-        if was_out {
-            self.begin_recovery(now);
-        } else if first {
+        if first && !was_out {
             self.note(Note::Born);
-            self.begin_voting(now);
+        }
+        if was_out || first {
+            self.begin_recovery(now);
         }
         self.commands_soon(now);
     }
@@ -116,12 +145,33 @@ impl Member {
         }
     }
 
+    /// What readmitting `member` would mean now.
+    ///
+    /// # Errors
+    /// Why it cannot be: nobody knocks under its name, or the identity that would be replaced is alive.
+    pub(super) fn readmission_of(&self, now: Now, member: MemberId) -> Result<Readmission, CommandRefusal> {
+        let none = || CommandRefusal::NotQuarantined(member);
+        let formation = self.durable.own.formation.as_ref().ok_or_else(none)?;
+        let replaces = *formation.of.get(&member).ok_or_else(none)?;
+        let peer = self.peers.get(&member).ok_or_else(none)?;
+        let knocks = KNOCK_EVERY.times(KNOCKS_MISSED_MAX);
+        let stranger = peer.stranger.filter(|s| now.since_at_most(s.heard) < knocks).ok_or_else(none)?;
+        let beats = self.settings.timing.heartbeat.times(BEATS_MISSED_MAX);
+        if peer.heard.is_some_and(|at| at > stranger.since && now.since_at_most(at) < beats) {
+            return Err(CommandRefusal::Heard(member));
+        }
+        Ok(Readmission { member, identity: stranger.identity, replaces })
+    }
+
     /// Who is being readmitted by a command given here: it has no say in it.
     pub(super) fn readmission_target(&self) -> Option<MemberId> {
-        self.commands.values().find_map(|pending| match pending.command {
-            Command::Readmit(member) => Some(member),
-            _ => None,
-        })
+        self.commands.values().find_map(|pending| pending.readmission).map(|readmission| readmission.member)
+    }
+
+    /// Whether `readmission` is carried out, by whomever.
+    pub(super) fn is_readmitted(&self, readmission: &Readmission) -> bool {
+        let formation = self.durable.own.formation.as_ref();
+        formation.is_some_and(|f| f.of.get(&readmission.member) == Some(&readmission.identity))
     }
 
     /// Whom `value` replaces: they have no say in it, whoever asked for it.
@@ -136,21 +186,25 @@ impl Member {
             .collect()
     }
 
-    pub(super) fn decide_identities(&self, round: &Round, found: &Found) -> Decision {
-        let (Aim::Command(_), Some(formation)) = (round.aim, &self.durable.own.formation) else {
+    pub(super) fn decide_identities(&mut self, round: &Round, found: &Found) -> Decision {
+        let (Aim::Command(id), Some(formation)) = (round.aim, self.durable.own.formation.clone()) else {
             return Decision::Abandon;
         };
         let found = found.accepted.as_ref().and_then(|a| a.value.identities());
         if let Some(unfinished) = found.filter(|found| found.epoch > formation.epoch) {
             return Decision::Propose(Value::Identities(unfinished.clone()));
         }
-        let Some(member) = self.readmission_target() else { return Decision::Abandon };
-        let Some(stranger) = self.peers.get(&member).and_then(|peer| peer.stranger) else {
+        let Some(readmission) = self.commands.get(&id).and_then(|pending| pending.readmission) else {
             return Decision::Abandon;
         };
-        let mut next = formation.clone();
-        next.epoch = Epoch(formation.epoch.0 + 1);
-        next.of.insert(member, stranger);
+        if formation.of.get(&readmission.member) != Some(&readmission.replaces) {
+            let done = self.is_readmitted(&readmission).then_some(Done::Readmitted(formation.epoch));
+            self.answer(id, done.map_or(Reply::Refused(CommandRefusal::Overruled), Reply::Done));
+            return Decision::Abandon;
+        }
+        let mut next = formation;
+        next.epoch = Epoch(next.epoch.0 + 1);
+        next.of.insert(readmission.member, readmission.identity);
         Decision::Propose(Value::Identities(next))
     }
 }

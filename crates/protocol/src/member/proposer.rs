@@ -225,7 +225,9 @@ impl Member {
             Key::Ownership(ticket) => {
                 let intent = self.found_related(&Key::Intent(ticket.clone()), promises);
                 let standby = self.found_related(&Key::Standby(self.settings.me), promises);
-                self.decide_ownership(now, ticket, round, &found, &intent, &standby)
+                let decision = self.decide_ownership(now, ticket, round, &found, &intent, &standby);
+                self.remind_of_wishes(ticket, promises);
+                decision
             }
             Key::Intent(ticket) => {
                 let ownership = self.found_related(&Key::Ownership(ticket.clone()), promises);
@@ -233,6 +235,20 @@ impl Member {
             }
             Key::Standby(site) => self.decide_standby(*site, round, &found),
             Key::Identities => self.decide_identities(round, &found),
+        }
+    }
+
+    /// Tells everybody the wishes of which a promise showed that it does not know them: an acceptor refuses a tenure that
+    /// an older one forbids.
+    fn remind_of_wishes(&mut self, ticket: &TicketName, promises: &BTreeMap<MemberId, Promised>) {
+        for key in [Key::Intent(ticket.clone()), Key::Standby(self.settings.me)] {
+            let chosen = self.chosen.get(&key).copied();
+            let knows = |promised: &Promised| {
+                promised.context.iter().any(|(k, accepted)| *k == key && Some(accepted.ballot) == chosen)
+            };
+            if chosen.is_some() && !promises.values().all(knows) {
+                self.announce(&key);
+            }
         }
     }
 

@@ -26,7 +26,10 @@ pub(super) struct Recovery {
 struct Witness {
     nonce: Nonce,
     told: BTreeMap<Key, Register>,
+    /// The last key of the page before: the next page is being asked for.
     after: Option<Key>,
+    /// Whether a page has come since it was last looked at.
+    tells: bool,
     end: Option<Sureness>,
 }
 
@@ -55,11 +58,18 @@ impl Member {
         let current = |id: &MemberId| peers.get(id).and_then(|peer| peer.life).map(|life| life.nonce);
         recovery.witnesses.retain(|id, witness| current(id) == Some(witness.nonce));
         let sure = recovery.witnesses.values().filter(|w| w.end == Some(Sureness::Sure)).count();
-        let asked: Vec<MemberId> = {
-            let told = &recovery.witnesses;
-            let done = |id: &MemberId| told.get(id).is_some_and(|w| w.end == Some(Sureness::Sure));
-            self.settings.others().filter(|id| !done(id)).collect()
-        };
+        let mut asked: Vec<(MemberId, Option<Key>)> = Vec::new();
+        for id in self.settings.others() {
+            let witness = recovery.witnesses.get_mut(&id);
+            let after = witness.as_ref().and_then(|witness| witness.after.clone());
+            // One that tells has been asked for its next page.
+            let is_done = witness.is_some_and(|witness| {
+                core::mem::take(&mut witness.tells) || witness.end == Some(Sureness::Sure)
+            });
+            if !is_done {
+                asked.push((id, after));
+            }
+        }
         let waited = now.certainly_past(recovery.since, self.recovery_wait());
         if waited && self.settings.trust_disk && self.durable.own.duty == Duty::Look {
             let needed = witnesses(self.settings.n());
@@ -67,10 +77,10 @@ impl Member {
             self.note(Note::TrustsDisk { answered: narrow(sure), needed: narrow(needed) });
             return self.finish_recovery(now);
         }
-        for id in asked {
-            self.send(id, Body::RecoverAsk { after: None });
+        for (id, after) in asked {
+            self.send(id, Body::RecoverAsk { after });
         }
-        // A page on its way is given the time of a few round trips before all is asked again.
+        // A page on its way is given the time of a few round trips before it is asked for again.
         self.timers.set_boot(Timer::Standing, now.boot.plus(self.settings.timing.retry().times(2)));
     }
 
@@ -113,18 +123,16 @@ impl Member {
         unsure: bool,
     ) {
         let Standing::Recovering(recovery) = &mut self.standing else { return };
-        let fresh = || Witness { nonce, told: BTreeMap::new(), after: None, end: None };
+        let fresh = || Witness { nonce, told: BTreeMap::new(), after: None, tells: false, end: None };
         let witness = recovery.witnesses.entry(from).or_insert_with(fresh);
         if witness.nonce != nonce {
             *witness = fresh();
-        }
-        if after.is_none() {
-            witness.after = None; // from the beginning: what it told before it tells again, or more
         }
         if witness.after.as_ref() != after || witness.end == Some(Sureness::Sure) {
             return;
         }
         witness.after = registers.last().map(|(key, _)| key.clone()).or(witness.after.take());
+        witness.tells = true;
         witness.told.extend(registers);
         if last {
             witness.after = None;
@@ -198,7 +206,7 @@ impl Member {
 
     /// Others remember more of this member than it does itself: it writes that down and starts again.
     pub(super) fn on_rolled_back(&mut self, incarnation: Incarnation, lsn: Lsn) {
-        if self.is_over() || self.durable.own.formation.is_none() {
+        if self.is_over() {
             return;
         }
         let recovers =

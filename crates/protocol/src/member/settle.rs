@@ -33,7 +33,7 @@ impl Member {
         ticket: &TicketName,
         id: RequestId,
     ) {
-        if !self.settings.is_site(self.settings.me) {
+        if !self.settings.is_site(self.settings.me) || !self.knows_ticket(ticket) {
             return;
         }
         let key = Key::Ownership(ticket.clone());

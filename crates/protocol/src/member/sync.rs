@@ -47,7 +47,7 @@ impl Member {
     }
 
     pub(super) fn on_chosen(&mut self, now: Now, key: &Key, ballot: Ballot, value: &Value) {
-        if self.leaps(key, ballot) {
+        if self.leaps(key, ballot) || !self.may_open(key) {
             return;
         }
         let mut register = self.register(key).cloned().unwrap_or_default();

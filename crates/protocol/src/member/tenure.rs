@@ -15,9 +15,7 @@ use crate::timer::Soonest;
 use crate::value::{Key, Ownership, Tenancy, Wanted};
 
 /// A ticket held so long has settled: its takeovers are forgiven.
-const FORGIVEN_AFTER: Span = Span::from_secs(3600);
-/// How long the holder waits before it asks again whether the preferred site would take a ticket back.
-const FAILBACK_PAUSE: Span = Span::from_secs(60);
+pub(super) const FORGIVEN_AFTER: Span = Span::from_secs(3600);
 
 /// One tenure of this site.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -39,8 +37,10 @@ pub(super) struct Tenure {
     pub(super) uncertain: Option<Boot>,
     /// When a member that was heard was first seen not to support it.
     unsupported: Option<Boot>,
-    /// When to try again to widen support or to fail back.
+    /// When to try again to widen support.
     again: Boot,
+    /// When to ask the preferred site whether it would take the ticket back.
+    failback_at: Boot,
     /// A proposal to renew came to nothing: some acceptors may support that one only.
     interrupted: bool,
     /// The question to the preferred site whether it would take the ticket back.
@@ -63,8 +63,16 @@ pub(super) enum Progress {
 }
 
 impl Tenure {
-    pub(super) const fn begin(terms: Tenancy, ballot: Ballot, votes: Votes, now: Now) -> Self {
+    /// A failback waits for `failback_at` and until the ticket was held for a lease: what goes to and fro stands still.
+    pub(super) fn begin(
+        terms: Tenancy,
+        ballot: Ballot,
+        votes: Votes,
+        failback_at: Option<Boot>,
+        now: Now,
+    ) -> Self {
         let expire = terms.expire;
+        let failback_at = now.boot.plus(terms.lease()).max(failback_at.unwrap_or(now.boot));
         let never = Deadline { boot: Boot(0), raw: crate::time::Raw(0) };
         Self {
             terms,
@@ -78,6 +86,7 @@ impl Tenure {
             uncertain: None,
             unsupported: None,
             again: Boot(0),
+            failback_at,
             interrupted: false,
             failback: None,
         }
@@ -101,11 +110,6 @@ impl Tenure {
     pub(super) const fn armed_until(&mut self, deadline: Deadline) {
         self.ordered = deadline;
         self.acknowledged = Some(deadline);
-    }
-
-    /// Whether the start hook has to run, or may have been cut short.
-    pub(super) const fn wants_start(&self) -> bool {
-        matches!(self.progress, Progress::Starting)
     }
 
     /// When its takeovers are forgiven.
@@ -159,7 +163,9 @@ impl Member {
             let Some(tenure) = local.state.tenure_mut().filter(|tenure| tenure.is_armed()) else { continue };
             let Some(target) = self.lease_end(ticket, tenure) else { continue };
             let sooner = tenure.expire < tenure.terms.expire && target.boot < tenure.ordered.boot;
-            if (target.boot > tenure.ordered.boot || sooner) && !tenure.deadline().has_passed(now) {
+            let wanted = target.boot > tenure.ordered.boot || sooner;
+            // A shorter E may leave no time at all for now: its next answers will.
+            if wanted && !target.has_passed(now) && !tenure.deadline().has_passed(now) {
                 tenure.ordered = target;
                 let group = by_deadline
                     .entry((target.boot.0, target.raw.0))
@@ -305,11 +311,11 @@ impl Member {
         if !failback || site == me || tenure.progress != Progress::Running {
             return None;
         }
-        if now.boot >= tenure.again {
-            tenure.again = now.boot.plus(FAILBACK_PAUSE);
+        if now.boot >= tenure.failback_at {
+            tenure.failback_at = now.boot.plus(tenure.terms.lease());
             tenure.failback = Some(self.ask_failback(ticket, site));
         }
-        soonest.boot(tenure.again);
+        soonest.boot(tenure.failback_at);
         None
     }
 

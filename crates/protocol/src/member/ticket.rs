@@ -12,7 +12,7 @@ use crate::durable::Record;
 use crate::event::{FenceReason, FenceReport, GiveUp, Note, Order};
 use crate::ids::{Ballot, MemberId, Nonce, TicketName, Token};
 use crate::message::{Body, RequestId};
-use crate::time::{Deadline, Now, Span};
+use crate::time::{Boot, Deadline, Now, Span};
 use crate::timer::{Soonest, Timer};
 use crate::value::{Key, Ownership, StandbyMode, Tenancy, Wanted};
 
@@ -32,6 +32,10 @@ pub(super) struct Local {
     pub(super) readiness: Readiness,
     /// Since when this site could acquire, for holding back by rank.
     pub(super) eligible: Option<Now>,
+    /// When this site last looked whether a tenure that it may not take over is over.
+    pub(super) looked: Option<Boot>,
+    /// A failback has come to nothing: none is tried before this.
+    pub(super) failback_at: Option<Boot>,
     /// Since when there is something to settle that nobody asks for.
     pub(super) unsettled: Option<Now>,
     /// Since when it rests after a failed health check.
@@ -389,7 +393,7 @@ impl Member {
         local: &mut Local,
     ) -> State {
         let token = terms.token;
-        let mut tenure = Tenure::begin(terms, ballot, votes, now);
+        let mut tenure = Tenure::begin(terms, ballot, votes, local.failback_at, now);
         let Some(deadline) = self.lease_end(ticket, &tenure) else {
             // A majority has just voted; without one there is no lease to speak of.
             return State::Fencing { token, reason: FenceReason::Unknown };

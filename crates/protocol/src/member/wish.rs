@@ -50,7 +50,9 @@ impl Member {
         let pending = self.commands.get(&id)?;
         let caller = pending.caller.clone();
         let written = caller.request != 0 && current.request == caller.request;
-        let next = if written || matches!(pending.command, Command::Inspect(_)) {
+        // Of many tickets of a dead site one may have become free meanwhile: there is nothing left to vouch for.
+        let over = pending.vouched.len() > 1 && !held.held().is_some_and(|t| pending.vouches_for(t));
+        let next = if written || over || matches!(pending.command, Command::Inspect(_)) {
             Ok(current)
         } else {
             self.next_intent(pending, &current, &held).map(|changed| Intent {
@@ -115,8 +117,7 @@ impl Member {
                 if self.is_heard_since(*site, pending.given) {
                     return Err(CommandRefusal::Heard(*site));
                 }
-                let vouched = |t: &&crate::value::Tenancy| pending.vouched.values().any(|v| *v == t.token);
-                let dead = held.filter(|t| t.site == *site).filter(vouched).map(|t| t.token);
+                let dead = held.filter(|t| t.site == *site && pending.vouches_for(t)).map(|t| t.token);
                 if dead.is_none() {
                     return Err(CommandRefusal::NothingHeld(*site));
                 }
@@ -162,9 +163,8 @@ impl Member {
         let all = self.known_tickets();
         let epoch = self.epoch();
         let question = |member: &mut Self| Question { id: member.request_id(), asked: None, turn: 0 };
-        let strange = |member: &Self, id| member.peers.get(&id).is_some_and(|peer| peer.stranger.is_some());
-        if let Some(Pending { command: Command::Readmit(member), .. }) = self.commands.get(&id)
-            && strange(self, *member)
+        if let Some(Pending { readmission: Some(readmission), .. }) = self.commands.get(&id)
+            && !self.is_readmitted(readmission)
         {
             return self.commands_soon(now); // somebody else's readmission had to be finished first
         }

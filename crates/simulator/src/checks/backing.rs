@@ -1,6 +1,6 @@
 //! I5: whatever a frame says of registers is on the sender's disk at the moment at which it leaves.
 
-use sitegate_protocol::{Accepted, Ballot, Body, Durable, Header, Key, Register};
+use sitegate_protocol::{Accepted, Ballot, Body, Durable, Epoch, Header, Key, Register};
 
 use crate::world::World;
 
@@ -35,7 +35,8 @@ impl World {
             }
             _ => true,
         };
-        if !backed || disk.own.incarnation < header.life.incarnation {
+        let epoch = disk.own.formation.as_ref().map_or(Epoch(0), |formation| formation.epoch);
+        if !backed || disk.own.incarnation < header.life.incarnation || epoch < header.epoch {
             let what =
                 format!("{:?} says {body:?} under {:?}: not on its disk", self.nodes[i].id, header.life);
             self.checks.violate("I5", self.time, what);

@@ -1,6 +1,6 @@
 //! Leases: holders that stand still, do not hear, or change their terms; supporters that are not told.
 
-use sitegate_protocol::{Body, Event, Refusal, Span};
+use sitegate_protocol::{Body, Command, Event, Refusal, Span, Takeover};
 
 use super::*;
 
@@ -107,4 +107,27 @@ fn a_rest_that_is_over_on_one_clock_only_is_waited_for() {
     assert!(s.world.events < events + 2000, "{} events", s.world.events - events);
     s.run(5 * SECOND);
     assert_eq!(refusal(&s), None);
+}
+
+/// Only the holder and the arbitrator know that it was released, and neither knows that this was chosen.
+#[test]
+fn a_confirmed_tenure_whose_release_few_have_heard_of_is_found_to_be_over() {
+    let mut plan = plan(vec![db()], 5 * MS, MS);
+    plan.settings.tickets.values_mut().for_each(|ticket| ticket.takeover = Takeover::Confirmed);
+    plan.editions = vec![plan.settings.tickets.clone()];
+    let mut s = Stage::held_with(plan);
+    s.world.lost = Some(Box::new(|from, to, frame| {
+        let releases = |body: &Body| match body {
+            Body::Accept { key, value, .. } => {
+                *key == Key::Ownership(db()) && value.ownership().is_some_and(|o| o.held().is_none())
+            }
+            _ => false,
+        };
+        (from, to) == (PARIS, LYON) && frame.bodies.iter().any(releases)
+    }));
+    s.ask(TIEBREAK, Command::Move(db(), id_of(LYON)));
+    s.wait_for(5 * SECOND, "tiebreak has voted", |s| s.ownership(TIEBREAK).held().is_none());
+    s.world.power_off(PARIS);
+    assert!(s.ownership(LYON).held().is_some());
+    s.wait_for(20 * SECOND, "lyon holds", |s| s.holder() == Some(LYON));
 }

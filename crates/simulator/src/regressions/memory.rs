@@ -3,7 +3,10 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use sitegate_protocol::{Body, Command, Epoch, Frame, Header, Identity, Incarnation, Life, Lsn, Nonce, Note};
+use sitegate_protocol::{
+    Ballot, Body, Command, CommandRefusal, Identity, Incarnation, Key, Life, Nonce, Note, Ownership,
+    Register, Reply, Span, TicketName, Value,
+};
 
 use super::*;
 use crate::node::Disk;
@@ -98,19 +101,11 @@ fn a_process_that_finds_out_that_it_has_forgotten_says_nothing_more() {
     s.ask(LYON, Command::Revoke(db()));
     let committing = |s: &Stage| s.process(TIEBREAK).committing.is_some();
     s.wait_for(SECOND, "it commits a promise", committing);
-    let lyon = s.process(LYON).member.life();
-    let Life { incarnation, nonce } = s.process(TIEBREAK).member.life();
+    let Life { incarnation, .. } = s.process(TIEBREAK).member.life();
     let newer = Life { incarnation: Incarnation(incarnation.0 + 1), nonce: Nonce(77) };
-    let header = Header {
-        epoch: Epoch(0),
-        from: id_of(LYON),
-        identity: s.world.nodes[LYON].disk.durable.own.identity,
-        life: lyon,
-        lsn: Lsn(s.world.nodes[LYON].disk.lsn),
-        to: Some(nonce),
-        known: vec![(id_of(TIEBREAK), newer)],
-    };
-    s.world.arrive(TIEBREAK, LYON, Frame { header, bodies: vec![Body::Ping { seq: 1 }] });
+    let mut frame = s.frame_of(LYON, TIEBREAK, Body::Ping { seq: 1 });
+    frame.header.known.push((id_of(TIEBREAK), newer));
+    s.world.arrive(TIEBREAK, LYON, frame);
     s.wait_for(SECOND, "it has ended", |s| s.noted(TIEBREAK, |note| *note == Note::RolledBack));
     assert!(!promised.get());
 }
@@ -123,4 +118,70 @@ fn a_cloned_arbitrator_costs_nothing() {
     s.run(20 * SECOND);
     assert_eq!(s.token(PARIS), token);
     assert!(s.votes(TIEBREAK));
+}
+
+/// Its disk says that nobody votes yet, and a peer that has restarted cannot know better either.
+#[test]
+fn a_disk_from_before_birth_does_not_vote() {
+    let mut s = Stage::of(plan(vec![db()], 5 * MS, MS));
+    s.world.noted = Some(Vec::new());
+    s.run(2 * MS);
+    let image = s.world.nodes[TIEBREAK].disk.clone();
+    assert!(image.durable.own.formation.is_none());
+    s.run(2 * SECOND);
+    // Lyon holds, and paris knows nothing of it.
+    s.isolate_from(PARIS, LYON, Time::MAX / 2);
+    s.ask(TIEBREAK, Command::Grant(db(), id_of(LYON)));
+    s.wait_for(2 * SECOND, "lyon holds", |s| s.holder() == Some(LYON));
+    s.isolate(LYON, 5 * SECOND);
+    s.world.power_off(TIEBREAK);
+    s.world.nodes[TIEBREAK].disk = image;
+    s.world.nodes[TIEBREAK].proof = None;
+    s.world.boot(TIEBREAK);
+    s.run(2 * SECOND);
+    s.restart_member(PARIS);
+    s.run(1500 * MS);
+    assert!(!s.votes(TIEBREAK), "lyon has told nothing yet");
+    assert_eq!(s.holder(), Some(LYON));
+    s.run(10 * SECOND);
+    assert!(s.votes(TIEBREAK), "paris and lyon have told");
+}
+
+#[test]
+fn witnesses_that_tell_in_many_pages_are_heard_to_the_end() {
+    let mut plan = plan(vec![db()], 100 * MS, MS);
+    plan.settings.timing.rtt_max = Span::from_millis(200);
+    let mut s = Stage::born_with(plan);
+    let ballot = Ballot { round: 1, member: 1 };
+    for node in [PARIS, LYON] {
+        s.world.kill_member(node);
+        for i in 0..8000 {
+            let name = TicketName::new(&format!("t{i}")).expect("a name");
+            let mut register = Register::default();
+            register.accept(ballot, &Value::Ownership(Ownership::NEVER)).expect("nothing was promised");
+            s.world.nodes[node].disk.durable.registers.insert(Key::Ownership(name), register);
+        }
+        s.world.start_member(node);
+    }
+    s.world.power_off(TIEBREAK);
+    s.world.boot(TIEBREAK);
+    s.run(9 * SECOND); // less than it takes to trust the own disk
+    assert!(s.votes(TIEBREAK));
+    assert!(s.world.nodes[TIEBREAK].disk.durable.registers.len() >= 8000);
+}
+
+#[test]
+fn somebody_who_once_spoke_in_the_name_of_a_member_does_not_replace_it() {
+    let mut s = Stage::held();
+    let mut frame = s.frame_of(TIEBREAK, PARIS, Body::Ping { seq: 1 });
+    frame.header.identity = Identity(99);
+    s.world.arrive(PARIS, TIEBREAK, frame);
+    s.run(3 * SECOND);
+    let alive = s.ask_unseen(PARIS, Command::Readmit(id_of(TIEBREAK)));
+    s.run(SECOND);
+    assert_eq!(s.answer(alive), Some(&Reply::Refused(CommandRefusal::Heard(id_of(TIEBREAK)))));
+    s.run(10 * SECOND);
+    let gone = s.ask(PARIS, Command::Readmit(id_of(TIEBREAK)));
+    s.run(SECOND);
+    assert_eq!(s.answer(gone), Some(&Reply::Refused(CommandRefusal::NotQuarantined(id_of(TIEBREAK)))));
 }

@@ -1,6 +1,6 @@
 //! A site's own daemons and programs.
 
-use sitegate_protocol::{Command, Done, Event, Proof, Reply, Span};
+use sitegate_protocol::{Body, Command, Done, Event, Note, Proof, Reply, Span, StandbyMode};
 
 use super::*;
 
@@ -45,4 +45,44 @@ fn a_fence_that_fails_for_long_keeps_the_ticket_until_it_succeeds() {
     s.wait_for(5 * SECOND, "lyon holds", |s| s.holder() == Some(LYON));
     s.run(SECOND);
     assert!(matches!(s.answer(moved), Some(Reply::Done(Done::Held(site, _))) if *site == id_of(LYON)));
+}
+
+#[test]
+fn a_stop_whose_end_was_lost_with_the_line_to_the_fence_daemon_is_ordered_again() {
+    let mut s = Stage::held();
+    s.ask(TIEBREAK, Command::Standby(id_of(LYON), StandbyMode::Keep));
+    s.run(SECOND);
+    let token = s.token(PARIS).expect("it holds");
+    for times in 1..=2 {
+        s.world.deliver(PARIS, Event::Unhealthy(db(), token));
+        let restarts = |s: &Stage| {
+            let noted = s.world.noted.iter().flatten();
+            noted.filter(|(_, _, note)| matches!(note, Note::RestartsHere(..))).count() == times
+        };
+        s.wait_for(3 * SECOND, "nobody else would take it", restarts);
+        s.world.kill_fenced(PARIS);
+        s.run(8 * SECOND); // it is healthy again, and may fall ill once more
+    }
+    assert_eq!(s.token(PARIS), Some(token));
+}
+
+/// The site that is rather to have it says that it would, and never gets it.
+#[test]
+fn a_failback_that_comes_to_nothing_is_not_tried_again_at_once() {
+    let mut plan = plan(vec![db()], 5 * MS, MS);
+    plan.settings.tickets.values_mut().for_each(|ticket| ticket.failback = true);
+    plan.editions = vec![plan.settings.tickets.clone()];
+    let mut s = Stage::held_with(plan);
+    s.world.power_off(PARIS);
+    s.wait_for(20 * SECOND, "lyon holds", |s| s.holder() == Some(LYON));
+    s.world.lost = Some(Box::new(|from, _, frame| {
+        let tries = |body: &Body| matches!(body, Body::Prepare { key, .. } if *key == Key::Ownership(db()));
+        from == PARIS && frame.bodies.iter().any(tries)
+    }));
+    s.world.boot(PARIS);
+    s.run(600 * SECOND);
+    assert_eq!(s.holder(), Some(LYON));
+    let given_up = s.world.noted.iter().flatten();
+    let given_up = given_up.filter(|(_, _, note)| matches!(note, Note::Released(..))).count();
+    assert_eq!(given_up, 1, "once an hour at most");
 }

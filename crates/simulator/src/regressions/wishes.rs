@@ -1,6 +1,9 @@
 //! Wishes that overtake each other, and attestations.
 
-use sitegate_protocol::{Body, Command, CommandRefusal, Done, Key, Reply};
+use std::cell::Cell;
+use std::rc::Rc;
+
+use sitegate_protocol::{Body, Command, CommandRefusal, Done, Key, Note, Reply};
 
 use super::*;
 
@@ -81,4 +84,41 @@ fn a_grant_is_not_answered_by_a_tenure_that_others_know_to_be_over() {
     s.wait_for(15 * SECOND, "the grant is answered", |s| s.answer(grant).is_some());
     assert!(held > over);
     assert_eq!(s.answer(grant), held.map(|token| Reply::Done(Done::Held(id_of(PARIS), token))).as_ref());
+}
+
+/// A Prepare is repeated until it is answered: some of a candidate's promises may be older than a wish, and others newer
+/// than the round that has confirmed it.
+#[test]
+fn promises_from_before_and_after_a_wish_begin_no_tenure() {
+    let (fourth, fifth) = (3, 4);
+    let mut plan = five();
+    plan.members[fifth].role = Role::Site;
+    plan.settings.members.insert(id_of(fifth), Role::Site);
+    let mut s = Stage::born_with(plan);
+    let confirmed = Rc::new(Cell::new(false));
+    let reaches_fourth = Rc::clone(&confirmed);
+    s.world.lost = Some(Box::new(move |from, to, frame| {
+        frame.bodies.iter().any(|body| match body {
+            Body::Prepare { key, .. } | Body::Accept { key, .. } | Body::Chosen { key, .. } => match key {
+                Key::Intent(_) => from == LYON && to >= fourth,
+                Key::Ownership(_) => {
+                    from == fifth && to != TIEBREAK && !(to == fourth && reaches_fourth.get())
+                }
+                _ => false,
+            },
+            _ => false,
+        })
+    }));
+    s.ask(TIEBREAK, Command::Grant(db(), id_of(fifth)));
+    s.wait_for(SECOND, "the candidate has one promise", |s| {
+        s.round(fifth).is_some_and(|round| round.agreed.contains(&id_of(TIEBREAK)))
+    });
+    let revoke = s.ask(LYON, Command::Revoke(db()));
+    s.wait_for(SECOND, "the revoke is confirmed", |s| s.answer(revoke).is_some());
+    assert!(matches!(s.answer(revoke), Some(Reply::Done(Done::Free(_)))));
+    confirmed.set(true);
+    s.wait_for(SECOND, "it has a quorum of promises", |s| s.round(fifth).is_none_or(|round| round.accepting));
+    s.run(SECOND);
+    assert_eq!(s.holder(), None);
+    assert!(!s.noted(fifth, |note| matches!(note, Note::Acquired(..))));
 }
