@@ -6,9 +6,11 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sitegate_host::clock::{Alarm, boot_ns, raw_ns};
 use sitegate_host::durable::{DurableError, LockError, LockFile};
+use sitegate_host::service::ServiceManager;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -28,7 +30,6 @@ mod orders;
 mod pending;
 mod reload;
 mod requests;
-mod service;
 mod session;
 mod setup;
 mod status;
@@ -87,13 +88,14 @@ impl DaemonError {
 pub async fn run(config: Config, path: &Path, filter: LogFilter) -> Result<(), DaemonError> {
     let (locks, mut core, mut store, mut done) = setup::set_up(config)?;
     let mut signals = Signals::new().map_err(DaemonError::machine("handle signals"))?;
+    let manager = ServiceManager::from_environment();
     let alarm = Alarm::new().map_err(DaemonError::machine("make a timer"))?;
     core.carry_out(&store);
     let (to_core, mut from_clients) = mpsc::channel(REQUESTS_MAX);
     let (clients, access) = begin_to_listen(&core, to_core).await?;
-    let mut reloader = Reloader { reread: Reread::new(path), filter, access };
-    service::ready();
-    let mut watchdog = tokio::time::interval(service::watchdog_period());
+    let mut reloader = Reloader { reread: Reread::new(path), filter, access, manager };
+    reloader.manager.ready();
+    let mut watchdog = tokio::time::interval(watchdog_period(&reloader.manager));
     info!(socket = %core.config.socket.display(), "sitegate-fenced is ready");
 
     let mut messages = Vec::new();
@@ -116,7 +118,7 @@ pub async fn run(config: Config, path: &Path, filter: LogFilter) -> Result<(), D
                 }
                 serve_clients(&mut core, &store, &mut messages, due);
             }
-            _ = watchdog.tick() => service::alive(),
+            _ = watchdog.tick() => reloader.manager.alive(),
             read = reloader.reread.done() => reloader.reload(&mut core, read),
             signal = signals.next() => match signal {
                 Told::Reload => reloader.begin(),
@@ -125,12 +127,19 @@ pub async fn run(config: Config, path: &Path, filter: LogFilter) -> Result<(), D
         }
         core.carry_out(&store);
     }
-    service::stopping();
+    reloader.manager.stopping();
     clients.abort();
     core.say_goodbye();
     store.finish();
     drop(locks);
     Ok(())
+}
+
+/// How often the service manager hears that the loop turns, if it does not say itself.
+const WATCHDOG_PERIOD: Duration = Duration::from_secs(10);
+
+fn watchdog_period(manager: &ServiceManager) -> Duration {
+    manager.watchdog().map_or(WATCHDOG_PERIOD, |limit| limit / 3).max(Duration::from_millis(1))
 }
 
 /// How many requests one turn takes at most: enough to share one sync and one file of leases, few enough that nothing else

@@ -25,6 +25,12 @@ pub fn raw_ns() -> u64 {
     nanoseconds(clock_gettime(ClockId::MonotonicRaw))
 }
 
+/// `CLOCK_MONOTONIC`, µs: for the service manager, which compares with its own. Never for a decision.
+#[must_use]
+pub fn monotonic_us() -> u64 {
+    nanoseconds(clock_gettime(ClockId::Monotonic)) / 1000
+}
+
 /// The wall clock, milliseconds since 1970: for people, never for a decision. 0 if it is set before 1970.
 #[must_use]
 pub fn unix_ms() -> u64 {

@@ -10,5 +10,6 @@ pub mod output;
 pub mod process;
 pub mod program;
 mod readiness;
+pub mod service;
 pub mod spawn;
 pub mod sweep;

@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 
 use sitegate_fence_client::request::reloaded_line;
 use sitegate_fence_client::wire::Name;
+use sitegate_host::service::ServiceManager;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::{error, info, warn};
 
 use super::access::Access;
 use super::core::Core;
-use super::service;
 use crate::config::{Config, Resource};
 use crate::logging::LogFilter;
 use crate::plan::{Driver, Plan};
@@ -68,11 +68,12 @@ pub(super) struct Reloader {
     pub(super) reread: Reread,
     pub(super) filter: LogFilter,
     pub(super) access: Access,
+    pub(super) manager: ServiceManager,
 }
 
 impl Reloader {
     pub(super) fn begin(&mut self) {
-        service::reloading();
+        self.manager.reloading();
         self.reread.begin();
     }
 
@@ -90,7 +91,7 @@ impl Reloader {
             }
             Err(why) => error!("not reloaded, all stays as it was:\n{why}"),
         }
-        service::ready();
+        self.manager.ready();
     }
 }
 

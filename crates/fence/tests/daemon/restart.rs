@@ -230,6 +230,31 @@ async fn tells_the_service_manager_how_it_is() {
 }
 
 #[tokio::test]
+async fn a_service_manager_that_does_not_listen_holds_up_nothing() {
+    let mut site = Site::new();
+    site.configure_db("exit 0", "exit 0", "exit 0");
+    let manager = UnixDatagram::bind(site.path("notify")).unwrap();
+    let sender = UnixDatagram::unbound().unwrap();
+    sender.set_nonblocking(true).unwrap();
+    // There is no room for a word more, already when the daemon starts.
+    while sender.send_to(b"STATUS=busy", site.path("notify")).is_ok() {}
+    let environment = [("NOTIFY_SOCKET", site.path("notify")), ("WATCHDOG_USEC", "30000".into())];
+    let fenced = async {
+        let (client, _events) = site.up_with(&environment).await;
+        client.arm(db(), 1, ahead(100), 1).await.unwrap();
+        client.fence(db(), 1, revoked()).await.unwrap()
+    };
+    assert_eq!(tokio::time::timeout(SOON, fenced).await.expect("it is fenced").token, 1);
+    manager.set_read_timeout(Some(SOON)).unwrap();
+    let mut buffer = [0; 100];
+    let mut said = || {
+        let length = manager.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    };
+    while said() != "READY=1" {}
+}
+
+#[tokio::test]
 async fn a_lost_state_directory_does_not_keep_it_from_fencing() {
     let mut site = Site::new();
     site.configure_db("setsid sleep 3600 & echo $! > $D/pid", "exit 0", "echo > $D/fenced");
