@@ -22,6 +22,7 @@ use crate::logging::LogFilter;
 use crate::store::Store;
 
 mod access;
+mod aside;
 mod clients;
 mod core;
 mod history;

@@ -136,8 +136,6 @@ fn serve_logging(config: Config, path: &Path, filter: LogFilter) -> ExitCode {
         }
     };
     let result = runtime.block_on(daemon::run(config, path, filter));
-    // A blocking task may hang with the disk or the reboot it waits for.
-    runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

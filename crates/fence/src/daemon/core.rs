@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::deadman::{Deadman, Leases, Order, RunId, State};
 use crate::leases;
 use crate::programs::{Programs, Role};
+use crate::reboot::Restarter;
 use crate::store::{Outcome, Store, with_causes};
 
 /// How many `start` and `stop` programs run at once; more would only get in each other's way. Plans have their own bound.
@@ -51,8 +52,7 @@ pub(super) struct Core {
     pub(super) cancels: HashMap<RunId, oneshot::Sender<()>>,
     pub(super) done: mpsc::Sender<Done>,
     pub(super) room: Arc<Semaphore>,
-    /// One place: for the attempt to restart the machine.
-    pub(super) restarting: Arc<Semaphore>,
+    pub(super) restarter: Restarter,
     /// One place: for whoever writes down the site's name.
     pub(super) remembering: Arc<Semaphore>,
 }
@@ -79,7 +79,7 @@ impl Core {
         deadman: Deadman,
         programs: Programs,
         boot_id: String,
-        site: Option<Name>,
+        restarter: Restarter,
         receipts: impl IntoIterator<Item = Receipt>,
         done: mpsc::Sender<Done>,
     ) -> Self {
@@ -91,7 +91,7 @@ impl Core {
             programs,
             boot_id,
             restarted: BTreeMap::new(),
-            site,
+            site: None,
             history: History::new(receipts),
             pending: Pending::default(),
             clients: BTreeMap::new(),
@@ -101,7 +101,7 @@ impl Core {
             cancels: HashMap::new(),
             done,
             room: Arc::new(Semaphore::new(PROGRAMS_AT_ONCE)),
-            restarting: Arc::new(Semaphore::new(1)),
+            restarter,
             remembering: Arc::new(Semaphore::new(1)),
         }
     }

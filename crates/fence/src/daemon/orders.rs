@@ -6,7 +6,7 @@ use std::time::Duration;
 use sitegate_fence_client::wire::{Deadline, Name, Proof, Reason, Token};
 use sitegate_host::clock::unix_ms;
 use sitegate_host::sweep::Swept;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
 use super::core::{Core, Done, Ended};
@@ -14,9 +14,8 @@ use super::setup::for_sweeper;
 use crate::config::Hook;
 use crate::deadman::RunId;
 use crate::leases;
-use crate::plan::{Driver, Level, RebootMethod};
+use crate::plan::{Driver, Level};
 use crate::programs::{Role, Run, Told, limit_from};
-use crate::reboot::restart_machine;
 
 impl Core {
     pub(super) fn order_kill(&mut self, run: RunId, resource: Name, within_ns: u64) {
@@ -66,9 +65,12 @@ impl Core {
             }
             Driver::Reboot(method) => {
                 error!(ticket = %resource, token, %reason, "RESTARTING THE MACHINE, as the fence plan says");
-                let (restarting, cancel) = (Arc::clone(&self.restarting), self.cancel(run));
+                let (restarter, cancel) = (self.restarter.clone(), self.cancel(run));
                 tokio::spawn(async move {
-                    let why = restart(method, restarting, cancel).await;
+                    let why = tokio::select! {
+                        why = restarter.restart(method) => why,
+                        _ = cancel => "was given up".to_owned(),
+                    };
                     tell(&done, Done { resource, run, what: Ended::Level(Err(why)) }).await;
                 });
             }
@@ -141,37 +143,8 @@ fn proof(what: String) -> Proof {
     Proof { what, unix_ms: unix_ms() }
 }
 
-/// Restarts the machine, once at a time: where the kernel hangs in the attempt, more of them would only collect threads.
-async fn restart(method: RebootMethod, restarting: Arc<Semaphore>, cancel: oneshot::Receiver<()>) -> String {
-    let place = tokio::select! {
-        place = restarting.acquire_owned() => place,
-        _ = cancel => return "an earlier attempt to restart the machine still hangs".to_owned(),
-    };
-    let tried = tokio::task::spawn_blocking(move || {
-        let why = restart_machine(method);
-        drop(place);
-        why
-    });
-    tried.await.unwrap_or_else(|error| error.to_string())
-}
-
 /// Waits for a place, if all are taken, until the loop has looked: nothing that ended is forgotten.
 async fn tell(done: &mpsc::Sender<Done>, end: Done) {
     // The other end goes only when the daemon ends.
     let _ = done.send(end).await;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn one_attempt_to_restart_the_machine_at_a_time() {
-        // No place is left, so this one never gets as far as to try.
-        let hangs = Arc::new(Semaphore::new(0));
-        let (given_up, cancel) = oneshot::channel();
-        let waits = tokio::spawn(restart(RebootMethod::Syscall, hangs, cancel));
-        given_up.send(()).unwrap();
-        assert!(waits.await.unwrap().contains("still hangs"));
-    }
 }

@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 use sitegate_fence_client::request::reloaded_line;
 use sitegate_fence_client::wire::Name;
 use sitegate_host::service::ServiceManager;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use super::access::Access;
+use super::aside::aside;
 use super::core::Core;
 use crate::config::{Config, Resource};
 use crate::logging::LogFilter;
@@ -31,7 +32,7 @@ pub(super) enum Coming {
 #[derive(Debug)]
 pub(super) struct Reread {
     path: PathBuf,
-    reading: Option<JoinHandle<Result<Config, String>>>,
+    reading: Option<oneshot::Receiver<Result<Config, String>>>,
     /// Asked for while it was being read: what is read then may be older than that.
     again: bool,
 }
@@ -47,7 +48,13 @@ impl Reread {
             return;
         }
         let path = self.path.clone();
-        self.reading = Some(spawn_blocking(move || read(&path)));
+        let reading = aside("reload", move || read(&path)).unwrap_or_else(|error| {
+            let (tell, told) = oneshot::channel();
+            // The other end is here.
+            let _ = tell.send(Err(format!("cannot start a thread: {error}")));
+            told
+        });
+        self.reading = Some(reading);
     }
 
     /// What was read, or everything that is wrong with it; waits for ever while nothing is being read. Safe to cancel.
@@ -58,7 +65,7 @@ impl Reread {
         if std::mem::take(&mut self.again) {
             self.begin();
         }
-        read.unwrap_or_else(|error| Err(error.to_string()))
+        read.unwrap_or_else(|_| Err("the thread that read it has ended".to_owned()))
     }
 }
 

@@ -7,6 +7,7 @@ use sitegate_fence_client::wire::{Incarnation, Name, Reason, Refusal, Token};
 use sitegate_host::durable;
 use tracing::{info, warn};
 
+use super::aside::aside;
 use super::core::{Core, no_receipt};
 use super::pending::{Asker, Awaited, WAITING_MAX};
 use super::setup::SITE_FILE;
@@ -75,12 +76,15 @@ impl Core {
         let Ok(place) = Arc::clone(&self.remembering).try_acquire_owned() else { return };
         let file = self.config.state_dir.join(SITE_FILE);
         let text = format!("{site}\n");
-        tokio::task::spawn_blocking(move || {
+        let begun = aside("site", move || {
             if let Err(error) = durable::write(&file, text.as_bytes()) {
                 warn!("cannot remember the site's name: {}", with_causes(&error));
             }
             drop(place);
         });
+        if let Err(error) = begun {
+            warn!("cannot remember the site's name: cannot start a thread: {error}");
+        }
     }
 
     fn extend(&mut self, asker: Asker, incarnation: Incarnation, set: Vec<Extension>) {

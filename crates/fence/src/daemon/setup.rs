@@ -21,6 +21,7 @@ use crate::journal::{self, Boots, Journal, Loaded};
 use crate::leases;
 use crate::plan::{Driver, Level, Plan};
 use crate::programs::Programs;
+use crate::reboot::{Restarter, restart_machine};
 use crate::store::{Store, with_causes};
 
 /// The file in the state directory with the site's name, as the last client told it: what is fenced before one connects
@@ -60,8 +61,10 @@ pub(super) fn set_up(mut config: Config) -> Result<(Locks, Core, Store, mpsc::Re
     let programs =
         Programs { containment, leases: leases_file, kill_within: for_sweeper(config.kill_within) };
     let store = Store::start(journal).map_err(DaemonError::machine("start a thread"))?;
+    let restarter = Restarter::start(restart_machine).map_err(DaemonError::machine("start a thread"))?;
     let (done, ends) = mpsc::channel(ENDS_MAX);
-    let mut core = Core::new(config, deadman, programs, boot_id, site, loaded.receipts, done);
+    let mut core = Core::new(config, deadman, programs, boot_id, restarter, loaded.receipts, done);
+    core.site = site;
     core.store_failed = store_failed;
     core.forgotten = forgotten;
     core.restarted = restarted;

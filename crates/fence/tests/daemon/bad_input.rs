@@ -6,10 +6,13 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::process::Command;
 
+use rustix::process::{Pid, Resource, Rlimit, geteuid, prlimit};
 use serde_json::Value;
+use sitegate_fence_client::Client;
 use sitegate_fence_client::request::LINE_BYTES_MAX;
+use sitegate_fence_client::wire::Notice;
 
-use crate::site::{FAR_MS, Site, ahead, db, extend};
+use crate::site::{FAR_MS, Site, ahead, db, extend, name, next};
 
 struct Raw(BufReader<UnixStream>);
 
@@ -107,6 +110,23 @@ async fn a_script_that_closes_its_end_still_gets_its_answer() {
     raw.0.read_to_string(&mut rest).unwrap();
     assert_eq!(rest, "", "and then the connection is closed");
     client.arm(db(), 4, ahead(FAR_MS), 1).await.unwrap();
+}
+
+#[tokio::test]
+async fn without_room_for_another_thread_it_goes_on() {
+    let mut site = Site::new();
+    site.configure_db("exit 0", "exit 0", "exit 0");
+    let (client, mut events) = site.up().await;
+    client.arm(db(), 3, ahead(FAR_MS), 1).await.unwrap();
+    let none = Rlimit { current: Some(1), maximum: Some(1) };
+    prlimit(Pid::from_raw(site.daemon_pid()), Resource::Nproc, none).unwrap();
+    // To remember another name, and to read the configuration, it would make one.
+    let (_lyon, _events, status) = Client::connect(&site.socket(), Some(name("lyon")), false).await.unwrap();
+    assert_eq!(status.site, Some(name("lyon")));
+    let said = site.reload().await;
+    assert!(said.contains("cannot start a thread") || geteuid().is_root(), "{said}");
+    extend(&client, 3, 100).await;
+    while !matches!(next(&mut events).await, Notice::Fencing { .. }) {}
 }
 
 #[tokio::test]
