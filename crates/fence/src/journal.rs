@@ -121,6 +121,19 @@ impl Journal {
         journal
     }
 
+    /// One on a disk that takes nothing until the other end is read from.
+    #[cfg(test)]
+    pub(crate) fn on_hanging_disk(dir: &Path) -> (Self, io::PipeReader) {
+        let mut journal = Self::begin(dir, &Loaded::empty(), "this boot").unwrap();
+        let (read, write) = io::pipe().unwrap();
+        let mut file = File::from(std::os::fd::OwnedFd::from(write));
+        rustix::io::ioctl_fionbio(&file, true).unwrap();
+        while file.write(&[0; 4096]).is_ok() {}
+        rustix::io::ioctl_fionbio(&file, false).unwrap();
+        journal.file = file;
+        (journal, read)
+    }
+
     /// Adds a batch. On success all of it would survive a power failure.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sitegate_fence_client::request::{Reply, event_line};
 use sitegate_fence_client::wire::{Name, Notice, Proof, Receipt, Refusal, Token};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
 use super::clients::Connected;
@@ -14,7 +14,7 @@ use super::pending::{Asker, Awaited, Pending};
 use super::reload::Coming;
 use super::session::ClientId;
 use crate::config::Config;
-use crate::deadman::{Deadman, Leases, Order, RunId, State};
+use crate::deadman::{Deadman, Leases, Order, RunId, Saved, State};
 use crate::leases;
 use crate::programs::{Programs, Role};
 use crate::reboot::Restarter;
@@ -49,6 +49,10 @@ pub(super) struct Core {
     pub(super) unpublished: Option<String>,
     /// Why nothing can be written any more, if so.
     pub(super) store_failed: Option<String>,
+    /// The last record of each resource that was handed to the store, by its place in the order of all.
+    pub(super) handed_over: BTreeMap<Name, u64>,
+    /// Up to which place records have an outcome; the last one if none will be written any more.
+    pub(super) settled: watch::Sender<u64>,
     pub(super) cancels: HashMap<RunId, oneshot::Sender<()>>,
     pub(super) done: mpsc::Sender<Done>,
     pub(super) room: Arc<Semaphore>,
@@ -98,6 +102,8 @@ impl Core {
             unsaid: Vec::new(),
             unpublished: None,
             store_failed: None,
+            handed_over: BTreeMap::new(),
+            settled: watch::Sender::new(0),
             cancels: HashMap::new(),
             done,
             room: Arc::new(Semaphore::new(PROGRAMS_AT_ONCE)),
@@ -135,6 +141,10 @@ impl Core {
         match outcome {
             Outcome::Saved(saved) => {
                 let now = leases::now();
+                self.settled.send_if_modified(|settled| {
+                    let newest = saved.iter().map(Saved::seq).max();
+                    newest.map(|seq| *settled = seq).is_some()
+                });
                 saved.into_iter().for_each(|saved| self.deadman.saved(now, saved));
             }
             Outcome::Failed { why, unsaved } => {
@@ -143,6 +153,7 @@ impl Core {
                         "THE STATE CANNOT BE WRITTEN: nothing can be armed, and no receipt given, until the disk is repaired and sitegate-fenced restarted: {why}"
                     );
                 }
+                self.settled.send_replace(u64::MAX);
                 unsaved.iter().for_each(|unsaved| self.deadman.not_saved(unsaved));
                 let refused = Reply::refused(Refusal::StoreFailed { cause: why.clone() });
                 let mut replies = self.pending.fail_all(Awaited::Arm, &refused);
@@ -169,6 +180,8 @@ impl Core {
             if changed {
                 self.published(published.map_err(|error| with_causes(&error)));
             }
+            let handed_over = acts.saves.iter().map(|save| (save.resource().clone(), save.seq()));
+            self.handed_over.extend(handed_over);
             store.write(acts.saves);
             acts.orders.into_iter().for_each(|order| self.order(order));
             acts.notices.into_iter().for_each(|notice| self.notice(&notice));

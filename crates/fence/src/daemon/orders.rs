@@ -7,6 +7,7 @@ use sitegate_fence_client::wire::{Deadline, Name, Proof, Reason, Token};
 use sitegate_host::clock::unix_ms;
 use sitegate_host::sweep::Swept;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 use tracing::error;
 
 use super::core::{Core, Done, Ended};
@@ -16,6 +17,10 @@ use crate::deadman::RunId;
 use crate::leases;
 use crate::plan::{Driver, Level};
 use crate::programs::{Role, Run, Told, limit_from};
+
+/// Which part of a `reboot` level's limit may be spent waiting for the disk to know of the fence. A machine that restarts before
+/// that does not find, at its next start, that it has restarted for it, and does so again.
+const RECORD_SHARE: u32 = 5;
 
 impl Core {
     pub(super) fn order_kill(&mut self, run: RunId, resource: Name, within_ns: u64) {
@@ -65,10 +70,14 @@ impl Core {
             }
             Driver::Reboot(method) => {
                 error!(ticket = %resource, token, %reason, "RESTARTING THE MACHINE, as the fence plan says");
+                let recorded = self.recorded(&resource, within / RECORD_SHARE);
                 let (restarter, cancel) = (self.restarter.clone(), self.cancel(run));
                 tokio::spawn(async move {
                     let why = tokio::select! {
-                        why = restarter.restart(method) => why,
+                        why = async {
+                            recorded.await;
+                            restarter.restart(method).await
+                        } => why,
                         _ = cancel => "was given up".to_owned(),
                     };
                     tell(&done, Done { resource, run, what: Ended::Level(Err(why)) }).await;
@@ -124,6 +133,20 @@ impl Core {
         });
     }
 
+    /// Waits until what was handed to the store of `resource` has an outcome, with a bound: the disk may be what has failed.
+    fn recorded(&self, resource: &Name, within: Duration) -> impl Future<Output = ()> + Send + use<> {
+        let newest = self.handed_over.get(resource).copied().unwrap_or_default();
+        let mut settled = self.settled.subscribe();
+        async move {
+            // The other end goes only when the daemon ends.
+            if timeout(within, settled.wait_for(|settled| *settled >= newest)).await.is_err() {
+                error!(
+                    "the disk hangs: it may not know yet what is being fenced, and the machine may be restarted once more for it"
+                );
+            }
+        }
+    }
+
     fn cancel(&mut self, run: RunId) -> oneshot::Receiver<()> {
         let (cancel, cancelled) = oneshot::channel();
         self.cancels.insert(run, cancel);
@@ -147,4 +170,76 @@ fn proof(what: String) -> Proof {
 async fn tell(done: &mpsc::Sender<Done>, end: Done) {
     // The other end goes only when the daemon ends.
     let _ = done.send(end).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::path::Path;
+    use std::sync::mpsc::channel;
+
+    use sitegate_host::diagnostic::Source;
+
+    use super::super::core::ENDS_MAX;
+    use super::*;
+    use crate::config::{Config, ContainmentChoice};
+    use crate::containment::Containment;
+    use crate::deadman::{Deadman, Leases};
+    use crate::journal::Journal;
+    use crate::programs::Programs;
+    use crate::reboot::Restarter;
+    use crate::store::Store;
+
+    /// How long a busy machine may take.
+    const SOON: Duration = Duration::from_secs(30);
+    /// How long what must not happen is given to happen.
+    const A_WHILE: Duration = Duration::from_millis(100);
+
+    fn core(dir: &Path, restarter: Restarter) -> (Core, mpsc::Receiver<Done>) {
+        let text = "[resource.db]\nfence = [{ driver = \"reboot\", within = \"1h\" }]\n";
+        let config = Config::from_source(&Source::new("fenced.toml", text)).unwrap();
+        let schedules =
+            config.resources.iter().map(|(n, r)| (n.clone(), r.plan.schedule(config.kill_within))).collect();
+        let deadman = Deadman::recover(leases::now(), 1, schedules, [].into(), &Leases::new());
+        let containment = Containment::set_up(&ContainmentChoice::Tree, dir, dir).unwrap();
+        let programs = Programs { containment, leases: dir.join("leases"), kill_within: SOON };
+        let (done, ends) = mpsc::channel(ENDS_MAX);
+        (Core::new(config, deadman, programs, "this boot".to_owned(), restarter, [], done), ends)
+    }
+
+    #[tokio::test]
+    async fn the_machine_is_not_restarted_before_the_disk_knows_why() {
+        let dir = tempfile::tempdir().unwrap();
+        let (tried, tries) = channel();
+        let restarter = Restarter::start(move |_| {
+            tried.send(()).unwrap();
+            "it failed".to_owned()
+        });
+        let (mut core, mut ends) = core(dir.path(), restarter.unwrap());
+        let (journal, mut disk) = Journal::on_hanging_disk(dir.path());
+        let mut store = Store::start(Ok(journal)).unwrap();
+        let db = Name::new("db").unwrap();
+        core.deadman.fence(leases::now(), &db, 7, Reason::not_receipted()).unwrap();
+        core.carry_out(&store);
+        // The kill that every plan begins with; then comes the level.
+        core.done(ends.recv().await.unwrap());
+        core.carry_out(&store);
+        tokio::task::yield_now().await;
+        assert!(tries.recv_timeout(A_WHILE).is_err(), "the disk does not know yet");
+        std::thread::spawn(move || disk.read_to_end(&mut Vec::new()));
+        core.written(store.outcomes.recv().await.unwrap());
+        assert!(matches!(ends.recv().await.unwrap().what, Ended::Level(Err(why)) if why == "it failed"));
+        tries.recv_timeout(SOON).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_hangs_is_not_waited_for_without_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut core, _ends) = core(dir.path(), Restarter::start(|_| "it failed".to_owned()).unwrap());
+        let db = Name::new("db").unwrap();
+        core.handed_over.insert(db.clone(), 1);
+        core.recorded(&db, Duration::from_millis(1)).await;
+        core.settled.send_replace(1);
+        core.recorded(&db, Duration::MAX).await;
+    }
 }

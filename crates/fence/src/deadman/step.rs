@@ -92,6 +92,12 @@ impl Save {
         &self.resource
     }
 
+    /// Its place in the order of all saves; larger than those of the ones before.
+    #[must_use]
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
     /// The record.
     #[must_use]
     pub fn record(&self) -> &Record {
@@ -129,6 +135,14 @@ impl Save {
 pub struct Saved {
     pub(super) seq: u64,
     pub(super) resource: Name,
+}
+
+impl Saved {
+    /// That of its [`Save`].
+    #[must_use]
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
 }
 
 /// A record that could not be made durable.
