@@ -21,7 +21,8 @@ use crc::crc32;
 
 /// The name of the file in the state directory.
 pub const FILE_NAME: &str = "journal";
-const HEADER: &str = "sitegate-fenced journal 1\n";
+/// The first line; after it comes the boot of the machine in which the file was begun.
+const HEADER: &str = "sitegate-fenced journal 2 ";
 /// When the file is longer than this, in bytes, and twice what it was after it was last rewritten, it is rewritten.
 const REWRITE_BYTES: u64 = 1024 * 1024;
 /// How many receipts are kept beyond the last one of each resource, for `history`.
@@ -53,6 +54,8 @@ pub struct Loaded {
     pub receipts: VecDeque<Receipt>,
     /// Whether the machine has restarted since is read off this.
     pub boots: Boots,
+    /// The boot in which the journal was last begun, if it can be read: since then only that boot has armed anything.
+    pub begun: Option<String>,
     /// Whether there was no journal at all.
     pub missing: bool,
     /// Whether an unacknowledged end was cut off.
@@ -105,7 +108,7 @@ impl Journal {
             note_boot(&mut boots, resource, record, boot);
         }
         let path = dir.join(FILE_NAME);
-        let text = whole(&records, &receipts, &boots);
+        let text = whole(boot, &records, &receipts, &boots);
         durable::write(&path, text.as_bytes())?;
         let file = append_to(&path)?;
         let length = text.len() as u64;
@@ -165,7 +168,7 @@ impl Journal {
     }
 
     fn rewrite(&mut self) -> Result<(), DurableError> {
-        let text = whole(&self.records, &self.receipts, &self.boots);
+        let text = whole(&self.boot, &self.records, &self.receipts, &self.boots);
         durable::write(&self.path, text.as_bytes())?;
         self.file = append_to(&self.path)?;
         self.length = text.len() as u64;
@@ -182,6 +185,7 @@ impl Loaded {
             records: BTreeMap::new(),
             receipts: VecDeque::new(),
             boots: Boots::new(),
+            begun: None,
             missing: true,
             torn: false,
             corrupt: None,
@@ -195,11 +199,12 @@ fn append_to(path: &Path) -> Result<File, DurableError> {
 
 fn parse(bytes: &[u8]) -> Loaded {
     let mut loaded = Loaded { missing: false, ..Loaded::empty() };
-    let Some(batches) = bytes.strip_prefix(HEADER.as_bytes()) else {
+    let Some((begun, batches)) = parse_header(bytes) else {
         // The header is written with the whole file, by a rename: it is never torn.
         loaded.corrupt = Some("its first line is not that of a journal".to_owned());
         return loaded;
     };
+    loaded.begun = Some(begun);
     let lines: Vec<&[u8]> = batches.split_inclusive(|b| *b == b'\n').collect();
     for (index, line) in lines.iter().enumerate() {
         match parse_batch(line) {
@@ -222,6 +227,13 @@ fn parse(bytes: &[u8]) -> Loaded {
         }
     }
     loaded
+}
+
+/// The boot in the first line, and what comes after that.
+fn parse_header(bytes: &[u8]) -> Option<(String, &[u8])> {
+    let rest = bytes.strip_prefix(HEADER.as_bytes())?;
+    let (boot, batches) = rest.split_at(rest.iter().position(|b| *b == b'\n')?);
+    Some((String::from_utf8(boot.to_vec()).ok()?, &batches[1..]))
 }
 
 /// The first boot of an open token counts: it was armed then.
@@ -268,13 +280,18 @@ fn batch_line<'a>(records: impl Iterator<Item = (&'a Name, &'a Record)>, boots: 
 }
 
 /// A journal with the same content: first the receipts that are history, then the newest records.
-fn whole(records: &BTreeMap<Name, Record>, receipts: &VecDeque<Receipt>, boots: &Boots) -> String {
+fn whole(
+    boot: &str,
+    records: &BTreeMap<Name, Record>,
+    receipts: &VecDeque<Receipt>,
+    boots: &Boots,
+) -> String {
     let past: Vec<(Name, Record)> = receipts
         .iter()
         .map(|receipt| (receipt.resource.clone(), Record { open: None, receipt: Some(receipt.clone()) }))
         .collect();
     let past = batch_line(past.iter().map(|(name, record)| (name, record)), boots);
-    format!("{HEADER}{past}{}", batch_line(records.iter(), boots))
+    format!("{HEADER}{boot}\n{past}{}", batch_line(records.iter(), boots))
 }
 
 #[cfg(test)]

@@ -163,7 +163,13 @@ fn amend(loaded: &mut Loaded, config: &Config, leases: &Leases) {
         error!("THE JOURNAL IS DAMAGED, everything that is not provably armed is fenced: {what}");
         for resource in config.resources.keys() {
             let record = loaded.records.entry(resource.clone()).or_default();
-            record.open = record.open.or(Some(receipted(record)));
+            let token = *record.open.get_or_insert(receipted(record));
+            // What is missing may have been armed in the boot that began the journal, and in none after that. If that is not
+            // this one, the machine has restarted since; else every start would restart it, were the disk to take no write.
+            let armed_here = leases.get(resource).is_some_and(|lease| lease.token == token);
+            if let Some(begun) = loaded.begun.clone().filter(|_| !armed_here) {
+                loaded.boots.insert(resource.clone(), (token, begun));
+            }
         }
     }
 }
@@ -282,6 +288,33 @@ mod tests {
         amend(&mut state, &config(), &Leases::new());
         assert_eq!(state.records[&name("a")].open, Some(5));
         assert_eq!(state.records[&name("b")].open, Some(0));
+    }
+
+    #[test]
+    fn a_damaged_journal_on_a_disk_that_takes_no_write_restarts_the_machine_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config { state_dir: dir.path().to_path_buf(), ..config() };
+        Journal::begin(dir.path(), &loaded(&[("a", Some(5))], false), "the first boot").unwrap();
+        let path = dir.path().join(journal::FILE_NAME);
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replace("\"open\":5", "\"open\":6") + "\n").unwrap();
+        // Where the new journal would be written first.
+        fs::create_dir(path.with_extension("new")).unwrap();
+        for (boot, has_restarted) in [("the first boot", false), ("the second", true), ("the third", true)] {
+            let Opened { loaded, journal, .. } = open_state(&config, &Leases::new(), boot).unwrap();
+            assert!(journal.is_err() && loaded.corrupt.is_some());
+            assert!(loaded.records.values().all(|record| record.open.is_some()));
+            let restarted = restarted(&loaded.boots, boot);
+            assert_eq!(restarted.len(), if has_restarted { 2 } else { 0 }, "{boot}: {restarted:?}");
+        }
+    }
+
+    #[test]
+    fn after_damage_what_this_boot_has_armed_has_seen_no_restart() {
+        let begun = Some("an earlier boot".to_owned());
+        let mut state = Loaded { begun, ..loaded(&[], true) };
+        amend(&mut state, &config(), &leases(7));
+        assert_eq!(restarted(&state.boots, "this boot").into_keys().collect::<Vec<_>>(), [name("b")]);
     }
 
     #[test]

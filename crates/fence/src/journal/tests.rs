@@ -73,7 +73,8 @@ fn notices_damage_and_keeps_the_file() {
     record(&mut journal, "a", Some(5), None);
     record(&mut journal, "b", Some(6), None);
     let good = fs::read(&path).unwrap();
-    let first = HEADER.len() + good[HEADER.len()..].iter().position(|b| *b == b'5').unwrap();
+    let begin = HEADER.len() + "this boot\n".len();
+    let first = begin + good[begin..].iter().position(|b| *b == b'5').unwrap();
     let mut bad = good.clone();
     bad[first] = b'4';
     fs::write(&path, &bad).unwrap();
