@@ -1,6 +1,7 @@
 //! Those who are connected: what they say, and what they are told.
 
 use sitegate_fence_client::request::{Reply, reply_line};
+use tokio::sync::oneshot;
 use tracing::warn;
 
 use super::core::Core;
@@ -10,6 +11,7 @@ use super::session::{ClientId, FromClient, Outbox};
 #[derive(Debug)]
 pub(super) struct Connected {
     outbox: Outbox,
+    cut: oneshot::Sender<()>,
     pub(super) watches: bool,
     finished: bool,
 }
@@ -17,8 +19,8 @@ pub(super) struct Connected {
 impl Core {
     pub(super) fn client(&mut self, message: FromClient) {
         match message {
-            FromClient::Connected { client, outbox } => {
-                self.clients.insert(client, Connected { outbox, watches: false, finished: false });
+            FromClient::Connected { client, outbox, cut } => {
+                self.clients.insert(client, Connected { outbox, cut, watches: false, finished: false });
             }
             FromClient::Request { client, id, request, room } => {
                 self.request(Asker { client, id }, request);
@@ -54,7 +56,8 @@ impl Core {
         let Some(connected) = self.clients.get(&client) else { return };
         if !connected.outbox.push(line) {
             warn!(?client, "disconnected: it does not read what it is told");
-            self.clients.remove(&client);
+            // Its session may have ended already.
+            let _ = self.clients.remove(&client).map(|connected| connected.cut.send(()));
             self.pending.forget(client);
         }
     }

@@ -1,5 +1,6 @@
 //! One client's connection: lines in, lines out, and nothing of its own to decide.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use sitegate_fence_client::request::{
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interest};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
@@ -78,6 +79,8 @@ pub(super) enum FromClient {
     Connected {
         client: ClientId,
         outbox: Outbox,
+        /// Ends the connection at once.
+        cut: oneshot::Sender<()>,
     },
     Request {
         client: ClientId,
@@ -87,13 +90,9 @@ pub(super) enum FromClient {
         room: OwnedSemaphorePermit,
     },
     /// It will not ask any more, but may still wait for answers.
-    Finished {
-        client: ClientId,
-    },
+    Finished { client: ClientId },
     /// It is gone, or was cut off.
-    Gone {
-        client: ClientId,
-    },
+    Gone { client: ClientId },
 }
 
 /// Accepts clients for ever.
@@ -162,17 +161,21 @@ impl Session {
         let client = *client;
         let (read, write) = stream.into_split();
         let (outbox, queue) = Outbox::new();
-        if to.send(FromClient::Connected { client, outbox: outbox.clone() }).await.is_err() {
+        let (cut, is_cut) = oneshot::channel();
+        if to.send(FromClient::Connected { client, outbox: outbox.clone(), cut }).await.is_err() {
             return;
         }
-        let mut writer = tokio::spawn(write_lines(write, queue));
+        let reader = async {
+            self.read_lines(read, outbox).await;
+            // The daemon lets go of the other end of `queue` when the last answer is given; then the writer ends.
+            let _ = to.send(FromClient::Finished { client }).await;
+            pending::<()>().await;
+        };
         tokio::select! {
-            () = self.read_lines(read, outbox) => {
-                // The daemon lets go of the other end of `queue` when the last answer is given; then the writer ends.
-                let _ = to.send(FromClient::Finished { client }).await;
-                let _ = writer.await;
-            }
-            _ = &mut writer => {}
+            () = reader => {}
+            () = write_lines(write, queue) => {}
+            // Letting go of its end is no cut.
+            Ok(()) = is_cut => {}
         }
         let _ = to.send(FromClient::Gone { client }).await;
         debug!(?client, "disconnected");

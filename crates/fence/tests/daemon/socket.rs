@@ -1,7 +1,7 @@
 //! The socket: what stands in its way, and clients that ask too much.
 
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sitegate_fence::leases::now;
 
-use crate::site::{FAR_MS, Site, ahead, db, eventually, extend, is_alive, receipt, revoked};
+use crate::site::{FAR_MS, SOON, Site, ahead, db, eventually, extend, is_alive, receipt, revoked};
 
 const RUNS: &str = "setsid sleep 3600 & echo $! > $D/pid";
 
@@ -89,6 +89,26 @@ async fn control_groups_that_are_gone_do_not_keep_it_from_fencing() {
         code == 1 && said.contains("cannot use control groups"),
         "with nothing armed it says so:\n{said}"
     );
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_told_by_the_end_of_its_connection() {
+    let mut site = Site::new();
+    site.configure_db(RUNS, "exit 0", "exit 0");
+    drop(site.up().await);
+    let stream = UnixStream::connect(site.socket()).unwrap();
+    let asks = {
+        let mut stream = stream.try_clone().unwrap();
+        // Each line is answered at once, and more of them than may wait to be read.
+        let lines = "{\"op\":\"start\",\"resource\":\"db\",\"token\":1}\n".repeat(1000);
+        std::thread::spawn(move || while stream.write_all(lines.as_bytes()).is_ok() {})
+    };
+    eventually("it is cut off", || site.text("log").contains("it does not read what it is told")).await;
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    // What was under way still comes, then the end: closed, or reset with what it asked unread.
+    let ended = io::copy(&mut &stream, &mut io::sink());
+    assert!(!matches!(&ended, Err(error) if error.kind() == io::ErrorKind::WouldBlock), "it stays connected");
+    asks.join().unwrap();
 }
 
 #[tokio::test]
