@@ -2,7 +2,8 @@
 //!
 //! One task owns the deadman. Whatever comes in (requests, the alarm, the ends of programs and kills, finished writes) is
 //! given to it, and what it asks for is carried out before the next turn: leases first, then writes, orders, notices.
-//! Programs run in tasks, the journal is written by a thread, processes are killed by another; none of them is waited for.
+//! Programs run in tasks. Threads of their own write the journal, kill processes, and read what clients send; none of them is
+//! waited for.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,13 +14,12 @@ use sitegate_host::durable::{DurableError, LockError, LockFile};
 use sitegate_host::service::ServiceManager;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
-use tracing::info;
+use tracing::{error, info};
 
 use crate::config::Config;
 use crate::containment::ContainmentError;
 use crate::logging::LogFilter;
-use crate::store::Store;
+use crate::store::{Store, with_causes};
 
 mod access;
 mod aside;
@@ -37,7 +37,6 @@ mod status;
 
 use self::core::{Core, Done};
 use access::Access;
-use listen::listen;
 use reload::{Reloader, Reread};
 use session::{FromClient, REQUESTS_MAX};
 
@@ -93,7 +92,7 @@ pub async fn run(config: Config, path: &Path, filter: LogFilter) -> Result<(), D
     let alarm = Alarm::new().map_err(DaemonError::machine("make a timer"))?;
     core.carry_out(&store);
     let (to_core, mut from_clients) = mpsc::channel(REQUESTS_MAX);
-    let (clients, access) = begin_to_listen(&core, to_core).await?;
+    let access = begin_to_listen(&core, to_core).await?;
     let mut reloader = Reloader { reread: Reread::new(path), filter, access, manager };
     reloader.manager.ready();
     let mut watchdog = tokio::time::interval(watchdog_period(&reloader.manager));
@@ -115,7 +114,7 @@ pub async fn run(config: Config, path: &Path, filter: LogFilter) -> Result<(), D
             outcome = store.outcomes.recv() => core.written(outcome.ok_or(DaemonError::Gone("the journal's thread"))?),
             count = from_clients.recv_many(&mut messages, TURN_MAX) => {
                 if count == 0 {
-                    return Err(DaemonError::Gone("the task that accepts clients"));
+                    return Err(DaemonError::Gone("the thread that serves clients"));
                 }
                 serve_clients(&mut core, &store, &mut messages, due);
             }
@@ -129,7 +128,6 @@ pub async fn run(config: Config, path: &Path, filter: LogFilter) -> Result<(), D
         core.carry_out(&store);
     }
     reloader.manager.stopping();
-    clients.abort();
     core.say_goodbye();
     store.finish();
     drop(locks);
@@ -171,19 +169,20 @@ fn take_more(core: &mut Core, done: &mut mpsc::Receiver<Done>) {
     }
 }
 
-/// The tasks of the clients, and what decides who may be one. A socket that cannot be made ends the start, but not if something
-/// is armed or being fenced: then fencing that, unheard, is better than not to be there.
-async fn begin_to_listen(
-    core: &Core,
-    to: mpsc::Sender<FromClient>,
-) -> Result<(JoinHandle<()>, Access), DaemonError> {
-    let (access, allowed) = Access::new(&core.config);
-    let made = match listen(&core.config.socket, access.open()).await {
+/// Lets clients connect; gives what decides who may. A socket that cannot be made ends the start, but not if something is armed or
+/// being fenced: then fencing that, unheard, is better than not to be there.
+async fn begin_to_listen(core: &Core, to: mpsc::Sender<FromClient>) -> Result<Access, DaemonError> {
+    let (access, gate) = Access::new(&core.config);
+    let made = listen::start(core.config.socket.clone(), gate, to)?;
+    match made.await.unwrap_or(Err(DaemonError::Gone("the thread that serves clients"))) {
+        Ok(()) => {}
         Err(error) if core.is_idle() => return Err(error),
-        made => made,
-    };
-    let clients = tokio::spawn(listen::serve(made, core.config.socket.clone(), allowed, to));
-    Ok((clients, access))
+        Err(error) => error!(
+            "NOBODY CAN CONNECT: what is armed is fenced at its deadline, and nothing is extended, until this is repaired: {}",
+            with_causes(&error)
+        ),
+    }
+    Ok(access)
 }
 
 /// What a service manager or an administrator tells by signals.

@@ -4,22 +4,73 @@ use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::mpsc;
-use tracing::{error, info};
+use tokio::runtime;
+use tokio::sync::{mpsc, oneshot};
+use tracing::info;
 
 use super::DaemonError;
 use super::access::Gate;
 use super::session::{FromClient, accept};
-use crate::store::with_causes;
 
 /// How long to wait before trying again to make a socket.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
+/// Serves clients from now on, on a thread and in a runtime of their own: whatever they send, and however much of it, is read and
+/// understood there, and the loop that fences gets what was understood. Tells whether the socket could be made; if not, it is
+/// tried again for ever.
+pub(super) fn start(
+    path: PathBuf,
+    gate: Gate,
+    to: mpsc::Sender<FromClient>,
+) -> Result<oneshot::Receiver<Result<(), DaemonError>>, DaemonError> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(DaemonError::machine("make a runtime"))?;
+    let (tell, made) = oneshot::channel();
+    let thread = move || runtime.block_on(serve(path, gate, to, tell));
+    thread::Builder::new()
+        .name("clients".to_owned())
+        .spawn(thread)
+        .map_err(DaemonError::machine("start a thread"))?;
+    Ok(made)
+}
+
+async fn serve(
+    path: PathBuf,
+    gate: Gate,
+    to: mpsc::Sender<FromClient>,
+    made: oneshot::Sender<Result<(), DaemonError>>,
+) {
+    // Whoever has asked has given up the start meanwhile, or wants to know.
+    let listener = match listen(&path, gate.open()).await {
+        Ok(listener) => {
+            let _ = made.send(Ok(()));
+            listener
+        }
+        Err(error) => {
+            let _ = made.send(Err(error));
+            listen_at_last(&path, &gate).await
+        }
+    };
+    accept(listener, gate, to).await;
+}
+
+async fn listen_at_last(path: &Path, gate: &Gate) -> UnixListener {
+    loop {
+        tokio::time::sleep(TRY_AGAIN).await;
+        let open = gate.open();
+        if let Ok(listener) = listen(path, open).await {
+            info!(socket = %path.display(), "clients can connect");
+            return listener;
+        }
+    }
+}
+
 /// Makes the socket, or says why not.
-pub(super) async fn listen(path: &Path, open: bool) -> Result<UnixListener, DaemonError> {
+async fn listen(path: &Path, open: bool) -> Result<UnixListener, DaemonError> {
     let failed = |source| DaemonError::Socket { path: path.to_path_buf(), source };
     remove_left_over(path).await.map_err(failed)?;
     let listener = UnixListener::bind(path).map_err(failed)?;
@@ -52,36 +103,5 @@ async fn remove_left_over(path: &Path) -> io::Result<()> {
             Err(io::Error::other("another program listens there: correct `socket`, or stop that one"))
         }
         Err(error) => Err(error),
-    }
-}
-
-/// Accepts clients for ever, on a socket that could be made or as soon as it can be.
-pub(super) async fn serve(
-    made: Result<UnixListener, DaemonError>,
-    path: PathBuf,
-    gate: Gate,
-    to: mpsc::Sender<FromClient>,
-) {
-    let listener = match made {
-        Ok(listener) => listener,
-        Err(error) => {
-            error!(
-                "NOBODY CAN CONNECT: what is armed is fenced at its deadline, and nothing is extended, until this is repaired: {}",
-                with_causes(&error)
-            );
-            listen_at_last(&path, &gate).await
-        }
-    };
-    accept(listener, gate, to).await;
-}
-
-async fn listen_at_last(path: &Path, gate: &Gate) -> UnixListener {
-    loop {
-        tokio::time::sleep(TRY_AGAIN).await;
-        let open = gate.open();
-        if let Ok(listener) = listen(path, open).await {
-            info!(socket = %path.display(), "clients can connect");
-            return listener;
-        }
     }
 }

@@ -20,14 +20,17 @@ use super::access::Gate;
 const CLIENTS_MAX: usize = 64;
 /// How many requests of all clients may wait for the daemon to take them.
 pub(super) const REQUESTS_MAX: usize = 1024;
-/// How many bytes these may have had as lines. A client that sends more waits until those before are done, so that what is
-/// handled between two looks at the deadlines, and the memory it takes, stay small: four of the longest lines.
+/// How many bytes these may have had as lines, those that are being understood among them. A client that sends more waits until
+/// those before are done, so that the memory they take stays small: four of the longest lines.
 const REQUEST_BYTES_MAX: usize = 4 * LINE_BYTES_MAX;
 /// How many lines may wait for a client that does not read, before it is disconnected: all that ten thousand resources
 /// have to say at once.
 const LINES_MAX: usize = 32 * 1024;
 /// How many bytes these may have: two of the longest.
 const OUT_BYTES_MAX: usize = 2 * REPLY_BYTES_MAX;
+/// How many bytes may wait for all clients together: that of four that read nothing. It bounds the daemon's memory; more than a
+/// site daemon and some status queries have to be told is a mistake.
+const OUT_BYTES_OF_ALL_MAX: usize = 4 * OUT_BYTES_MAX;
 /// How long a client may take to read one line before it is disconnected.
 const WRITE_WITHIN: Duration = Duration::from_secs(10);
 
@@ -42,30 +45,36 @@ pub(super) struct ClientId(pub(super) u64);
 #[derive(Clone, Debug)]
 pub(super) struct Outbox {
     lines: mpsc::Sender<Line>,
+    /// Of this client.
     room: Arc<Semaphore>,
+    /// Of all clients.
+    room_of_all: Arc<Semaphore>,
 }
 
-/// A line, with its share of [`OUT_BYTES_MAX`] until it is written.
-type Line = (String, OwnedSemaphorePermit);
+/// A line, with its shares of [`OUT_BYTES_MAX`] and [`OUT_BYTES_OF_ALL_MAX`] until it is written.
+type Line = (String, [OwnedSemaphorePermit; 2]);
 
 impl Outbox {
-    fn new() -> (Self, mpsc::Receiver<Line>) {
+    fn new(room_of_all: Arc<Semaphore>) -> (Self, mpsc::Receiver<Line>) {
         let (lines, queue) = mpsc::channel(LINES_MAX);
-        (Self { lines, room: Arc::new(Semaphore::new(OUT_BYTES_MAX)) }, queue)
+        (Self { lines, room: Arc::new(Semaphore::new(OUT_BYTES_MAX)), room_of_all }, queue)
     }
 
     /// Adds a line; false if there is no room for it, or nobody who reads.
     pub(super) fn push(&self, line: String) -> bool {
-        let room = Arc::clone(&self.room).try_acquire_many_owned(share(line.len()));
-        room.is_ok_and(|room| self.lines.try_send((line, room)).is_ok())
+        let share = share(line.len());
+        let Ok(own) = Arc::clone(&self.room).try_acquire_many_owned(share) else { return false };
+        let Ok(of_all) = Arc::clone(&self.room_of_all).try_acquire_many_owned(share) else { return false };
+        self.lines.try_send((line, [own, of_all])).is_ok()
     }
 
     /// Adds a line, as soon as there is room for it.
     async fn add(&self, line: String) {
-        if let Ok(room) = Arc::clone(&self.room).acquire_many_owned(share(line.len())).await {
-            // A client that is gone needs no answer.
-            let _ = self.lines.send((line, room)).await;
-        }
+        let share = share(line.len());
+        let Ok(own) = Arc::clone(&self.room).acquire_many_owned(share).await else { return };
+        let Ok(of_all) = Arc::clone(&self.room_of_all).acquire_many_owned(share).await else { return };
+        // A client that is gone needs no answer.
+        let _ = self.lines.send((line, [own, of_all])).await;
     }
 }
 
@@ -98,13 +107,15 @@ pub(super) enum FromClient {
 /// Accepts clients for ever.
 pub(super) async fn accept(listener: UnixListener, gate: Gate, to: mpsc::Sender<FromClient>) {
     let places = Arc::new(Semaphore::new(CLIENTS_MAX));
-    let room = Arc::new(Semaphore::new(REQUEST_BYTES_MAX));
+    let room_in = Arc::new(Semaphore::new(REQUEST_BYTES_MAX));
+    let room_out = Arc::new(Semaphore::new(OUT_BYTES_OF_ALL_MAX));
     let mut next = 0;
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 next += 1;
-                let session = Session { client: ClientId(next), to: to.clone(), room: Arc::clone(&room) };
+                let (room_in, room_out) = (Arc::clone(&room_in), Arc::clone(&room_out));
+                let session = Session { client: ClientId(next), to: to.clone(), room_in, room_out };
                 admit(stream, session, &gate, &places);
             }
             Err(error) => {
@@ -151,8 +162,10 @@ async fn turn_away(mut stream: UnixStream, why: String) {
 struct Session {
     client: ClientId,
     to: mpsc::Sender<FromClient>,
-    /// Shared by all clients.
-    room: Arc<Semaphore>,
+    /// For what all clients send.
+    room_in: Arc<Semaphore>,
+    /// For what all clients are told.
+    room_out: Arc<Semaphore>,
 }
 
 impl Session {
@@ -160,7 +173,7 @@ impl Session {
         let Self { client, to, .. } = &self;
         let client = *client;
         let (read, write) = stream.into_split();
-        let (outbox, queue) = Outbox::new();
+        let (outbox, queue) = Outbox::new(Arc::clone(&self.room_out));
         let (cut, is_cut) = oneshot::channel();
         if to.send(FromClient::Connected { client, outbox: outbox.clone(), cut }).await.is_err() {
             return;
@@ -207,7 +220,7 @@ impl Session {
     /// Hands a line to the daemon, as soon as there is room; false if that is gone.
     async fn hand_over(&self, line: &[u8], outbox: &Outbox) -> bool {
         let client = self.client;
-        let Ok(room) = Arc::clone(&self.room).acquire_many_owned(share(line.len())).await else {
+        let Ok(room) = Arc::clone(&self.room_in).acquire_many_owned(share(line.len())).await else {
             return false;
         };
         match parse_request(line) {
@@ -257,8 +270,18 @@ mod tests {
     use super::*;
 
     #[tokio::test]
+    async fn what_waits_for_all_clients_together_is_bounded() {
+        let all = Arc::new(Semaphore::new(5));
+        let [(one, mut first), (other, _second)] = [Outbox::new(Arc::clone(&all)), Outbox::new(all)];
+        assert!(one.push("three".to_owned()), "as much as there is room for");
+        assert!(!other.push("x".to_owned()));
+        drop(first.recv().await);
+        assert!(other.push("x".to_owned()));
+    }
+
+    #[tokio::test]
     async fn what_waits_for_a_client_is_bounded_in_bytes_too() {
-        let (outbox, mut queue) = Outbox::new();
+        let (outbox, mut queue) = Outbox::new(Arc::new(Semaphore::new(OUT_BYTES_OF_ALL_MAX)));
         let line = "x".repeat(REPLY_BYTES_MAX);
         assert!(outbox.push(line.clone()) && outbox.push(line.clone()));
         assert!(!outbox.push("x".to_owned()), "no room for a byte more");
