@@ -2,10 +2,12 @@
 
 use std::error::Error;
 use std::io;
-use std::sync::mpsc;
-use std::thread::{self, JoinHandle};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tracing::warn;
 
 use crate::deadman::{Save, Saved, Unsaved};
 use crate::journal::Journal;
@@ -22,8 +24,13 @@ pub struct Store {
     saves: mpsc::Sender<Vec<Save>>,
     /// One message per batch written.
     pub outcomes: UnboundedReceiver<Outcome>,
-    thread: JoinHandle<()>,
+    /// Closed when the thread has ended.
+    ended: mpsc::Receiver<()>,
 }
+
+/// How long the last records may take at the end. As long as this daemon is there, no other can take its place, and nothing is
+/// fenced.
+const FINISH_WITHIN: Duration = Duration::from_millis(500);
 
 /// What became of a batch.
 #[derive(Debug)]
@@ -47,9 +54,13 @@ impl Store {
     pub fn start(journal: Result<Journal, String>) -> io::Result<Self> {
         let (saves, queue) = mpsc::channel();
         let (tell, outcomes) = unbounded_channel();
-        let writer = move || serve(journal, &queue, &tell);
-        let thread = thread::Builder::new().name("journal".to_owned()).spawn(writer)?;
-        Ok(Self { saves, outcomes, thread })
+        let (ends, ended) = mpsc::channel();
+        let writer = move || {
+            serve(journal, &queue, &tell);
+            drop(ends);
+        };
+        thread::Builder::new().name("journal".to_owned()).spawn(writer)?;
+        Ok(Self { saves, outcomes, ended })
     }
 
     /// Hands over what is to be written.
@@ -60,11 +71,12 @@ impl Store {
         }
     }
 
-    /// Writes what is still to be written and ends the thread.
+    /// Writes what is still to be written, unless the disk hangs: then that is lost, as in a crash, and was told to nobody.
     pub fn finish(self) {
         drop(self.saves);
-        // Its panic has been printed.
-        let _ = self.thread.join();
+        if self.ended.recv_timeout(FINISH_WITHIN) == Err(RecvTimeoutError::Timeout) {
+            warn!("the disk hangs: ending without what was on its way to it");
+        }
     }
 }
 
@@ -129,6 +141,20 @@ mod tests {
         store.write(save(2));
         store.finish();
         assert_eq!(load(dir.path()).unwrap().records[&Name::new("db").unwrap()].open, Some(2));
+    }
+
+    #[test]
+    fn a_disk_that_hangs_does_not_keep_the_daemon_from_ending() {
+        let dir = tempfile::tempdir().unwrap();
+        let (journal, _disk) = Journal::on_hanging_disk(dir.path());
+        let store = Store::start(Ok(journal)).unwrap();
+        store.write(save(1));
+        let (ended, ends) = mpsc::channel();
+        thread::spawn(move || {
+            store.finish();
+            ended.send(()).unwrap();
+        });
+        ends.recv_timeout(Duration::from_secs(30)).unwrap();
     }
 
     #[tokio::test]
