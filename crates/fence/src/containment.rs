@@ -189,8 +189,15 @@ fn own_id(durable_file: &Path, runtime_file: &Path) -> Result<String, DurableErr
             id
         }
     };
-    durable::replace(runtime_file, id.as_bytes())?;
+    publish(runtime_file, id.as_bytes());
     Ok(id)
+}
+
+/// Writes what helps later daemons of this boot to find what runs. Without room for it there is still all the more to fence now.
+fn publish(file: &Path, bytes: &[u8]) {
+    if let Err(error) = durable::replace(file, bytes) {
+        tracing::warn!("later daemons of this boot may not find all that runs: {}", with_causes(&error));
+    }
 }
 
 fn read_id(file: &Path) -> Result<Option<String>, DurableError> {
@@ -218,7 +225,7 @@ fn remember_parent(file: &Path, parent: Option<&Cgroup>) -> Result<Vec<Cgroup>, 
     {
         parents.push(parent.clone());
         let text: String = parents.iter().map(|p| format!("{}\n", p.path().display())).collect();
-        durable::replace(file, text.as_bytes())?;
+        publish(file, text.as_bytes());
     }
     Ok(parents)
 }
@@ -244,6 +251,11 @@ mod tests {
         fs::remove_file(&published).unwrap();
         fs::create_dir(dir.path().join("state.new")).unwrap();
         assert_eq!(own_id(&kept, &published).unwrap(), id);
+        // And with a runtime directory that takes nothing either.
+        fs::remove_file(&published).unwrap();
+        fs::create_dir(dir.path().join("run.new")).unwrap();
+        assert_eq!(own_id(&kept, &published).unwrap(), id);
+        fs::remove_dir(dir.path().join("run.new")).unwrap();
         fs::remove_dir(dir.path().join("state.new")).unwrap();
         fs::write(&kept, "../x").unwrap();
         fs::write(&published, "../x").unwrap();
@@ -259,7 +271,14 @@ mod tests {
         assert_eq!(remember_parent(&file, Some(&a)).unwrap(), slice::from_ref(&a));
         assert_eq!(remember_parent(&file, Some(&a)).unwrap(), slice::from_ref(&a));
         assert_eq!(remember_parent(&file, Some(&b)).unwrap(), [a.clone(), b.clone()]);
-        assert_eq!(remember_parent(&file, None).unwrap(), [a, b]);
+        assert_eq!(remember_parent(&file, None).unwrap(), [a.clone(), b.clone()]);
+        fs::create_dir(dir.path().join(format!("{PARENTS_FILE}.new"))).unwrap();
+        let c = Cgroup::at("/c");
+        assert_eq!(
+            remember_parent(&file, Some(&c)).unwrap(),
+            [a, b, c],
+            "also where it cannot be written down"
+        );
     }
 
     #[test]
