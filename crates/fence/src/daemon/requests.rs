@@ -103,8 +103,10 @@ impl Core {
 
     fn fence(&mut self, asker: Asker, resource: Name, token: Token, reason: Reason) {
         let result = self.deadman.fence(leases::now(), &resource, token, reason);
+        let receipt = self.deadman.view(&resource).and_then(|view| view.receipt);
+        let receipted = receipt.is_some_and(|receipt| token <= receipt.token);
         match (&self.store_failed, result) {
-            (Some(why), Ok(())) => {
+            (Some(why), Ok(())) if !receipted => {
                 let reply = no_receipt(why);
                 self.reply(asker, &reply);
             }

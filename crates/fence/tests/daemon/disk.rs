@@ -27,6 +27,8 @@ async fn a_disk_that_is_full_stops_arming_and_receipts_but_not_fencing() {
         }
     };
     assert!(why.contains("no receipt can be given") && why.contains("journal"), "{why}");
+    let before = client.fence(name("other"), token - 1, revoked()).await.unwrap();
+    assert_eq!(before.token, token - 1, "what was receipted stays so");
     let armed = client.arm(name("other"), token + 1, ahead(FAR_MS), 1).await.unwrap_err().to_string();
     assert!(armed.contains("cannot write its state") && armed.contains("journal"), "{armed}");
     assert!(client.status().await.unwrap().store_failed.is_some());
