@@ -16,6 +16,7 @@ use tracing::{error, info, warn};
 use super::access::Access;
 use super::aside::aside;
 use super::core::Core;
+use super::setup::raise_open_files;
 use crate::config::{Config, Resource};
 use crate::logging::LogFilter;
 use crate::plan::{Driver, Plan};
@@ -162,6 +163,7 @@ impl Core {
             }
         }
         changed.extend(self.take_up());
+        raise_open_files(self.config.resources.len());
         for (name, coming) in &self.coming {
             changed.push(match coming {
                 Coming::Gone => format!("resource {name} is gone once its tenure is over and fenced"),
@@ -184,6 +186,7 @@ impl Core {
         }
         let taken = self.take_up();
         if !taken.is_empty() {
+            raise_open_files(self.config.resources.len());
             info!(changed = taken.join(", "), "what the last reload had left to come is in force");
             self.tell_of_reload();
         }

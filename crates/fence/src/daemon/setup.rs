@@ -224,7 +224,7 @@ const FILES_PER_RESOURCE: u64 = 3;
 const FILES_BESIDE: u64 = 512;
 
 /// Sees to enough descriptors, as far as the hard limit allows.
-fn raise_open_files(resources: usize) {
+pub(super) fn raise_open_files(resources: usize) {
     let needed = FILES_BESIDE + FILES_PER_RESOURCE * resources as u64;
     let Rlimit { current, maximum } = getrlimit(Limit::Nofile);
     if current.is_some_and(|current| current < needed) {

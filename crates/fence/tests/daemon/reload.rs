@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use sitegate_fence_client::status::{ResourceState, Status};
 use sitegate_fence_client::wire::{Notice, Refusal};
 use sitegate_fence_client::{Client, ClientError, Event, Events};
@@ -64,6 +65,23 @@ async fn a_wrong_file_changes_nothing() {
     assert!(site.reload().await.contains("nothing has changed"));
     assert_eq!(client.fence(db(), 1, revoked()).await.unwrap().token, 1);
     assert_eq!(site.text("levels"), "first\n");
+}
+
+#[tokio::test]
+async fn with_more_resources_more_files_may_be_open() {
+    let mut site = Site::new();
+    site.configure(&table(&site, "db", "first", "60s"));
+    let (_client, mut events) = site.up().await;
+    let daemon = Pid::from_raw(site.daemon_pid());
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let limit =
+        |current| prlimit(daemon, Resource::Nofile, Rlimit { current: Some(current), maximum }).unwrap();
+    limit(512);
+    fs::write(site.path("fenced.toml"), site.text("fenced.toml") + &table(&site, "new", "second", "1s"))
+        .unwrap();
+    site.reload().await;
+    reloaded(&mut events).await;
+    assert_eq!(limit(600).current, Some(518), "three more for each of two");
 }
 
 #[tokio::test]
