@@ -28,6 +28,7 @@ use sitegate_host::process;
 use sitegate_host::spawn::why_not_started;
 
 use crate::leases::may_exec;
+use crate::store::with_causes;
 
 mod errand;
 mod report;
@@ -89,7 +90,7 @@ fn begin(errand: &Errand) -> Result<(Child, PipeReader), Report> {
     command.args(&errand.argv[1..]).process_group(0);
     command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
     let spawned = if errand.stay { as_usual_priority(|| command.spawn()) } else { command.spawn() };
-    let child = spawned.map_err(|e| Report::NotStarted(why_not_started(&program, e).to_string()))?;
+    let child = spawned.map_err(|e| Report::NotStarted(with_causes(&why_not_started(&program, e))))?;
     Ok((child, output))
 }
 

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use crate::containment::{Contained, Containment};
 use crate::keeper::{Errand, Lease, Report};
+use crate::store::with_causes;
 
 /// One run of a program.
 #[derive(Clone, Debug)]
@@ -107,7 +108,7 @@ impl Programs {
         if !matches!(cancel.try_recv(), Err(TryRecvError::Empty)) {
             return Err("was given up before it began".to_owned());
         }
-        let contained = self.containment.run(errand, &role, environment(run)).map_err(|e| e.to_string())?;
+        let contained = self.containment.run(errand, &role, environment(run)).map_err(|e| with_causes(&e))?;
         let (outcome, left_over) = self.watch(run, contained, cancel).await;
         if left_over && let Err(left) = self.kill(&run.resource, &role).await {
             return Err(outcome.err().map_or(left.clone(), |why| format!("{why}; {left}")));

@@ -1,6 +1,7 @@
 //! `start`, `stop`, and what can be wrong with programs.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::process::Command;
 
 use rustix::process::Signal;
@@ -75,6 +76,32 @@ contained! {
 }
 
 /// Whoever wants to start it again here has to know that it may still run.
+#[tokio::test]
+async fn why_a_program_cannot_be_started_is_told() {
+    let mut site = Site::new();
+    let level = site.script("level", "exit 0");
+    let ring = site.path("ring").display().to_string();
+    symlink(&ring, &ring).unwrap();
+    // Longer than the kernel takes (MAX_ARG_STRLEN), so that not even the keeper can be started.
+    let long = "x".repeat(256 * 1024);
+    site.configure(&format!(
+        "[resource.db]\nlast-level-may-fail = true\nfence = [\n\
+         {{ driver = \"command\", command = [\"{ring}\"], within = \"60s\" }},\n\
+         {{ driver = \"command\", command = [\"{level}\", \"{long}\"], within = \"60s\" }},\n\
+         {{ driver = \"command\", command = [\"{level}\"], within = \"60s\" }},\n]\n"
+    ));
+    let (client, mut events) = site.up().await;
+    client.fence(db(), 1, revoked()).await.unwrap();
+    for cause in ["Too many levels of symbolic links", "Argument list too long"] {
+        let why = loop {
+            if let Notice::LevelFailed { why, .. } = next(&mut events).await {
+                break why;
+            }
+        };
+        assert!(why.contains(cause), "{why}");
+    }
+}
+
 #[tokio::test]
 async fn a_stop_that_fails_is_told_as_answer_event_and_state() {
     let mut site = Site::new();
