@@ -12,6 +12,7 @@ use sitegate_host::spawn::{SpawnError, inspect};
 
 use crate::plan::{Driver, Plan};
 
+mod accepted;
 mod raw;
 #[cfg(test)]
 mod tests;
@@ -57,6 +58,8 @@ pub struct Config {
     pub log: Log,
     /// The resources.
     pub resources: BTreeMap<Name, Resource>,
+    /// The file that says all this.
+    pub text: String,
 }
 
 /// How what `start` starts is held together, so that all of it can be killed.

@@ -94,6 +94,7 @@ pub async fn run(config: Config, path: &Path, filter: LogFilter) -> Result<(), D
     let (to_core, mut from_clients) = mpsc::channel(REQUESTS_MAX);
     let access = begin_to_listen(&core, to_core).await?;
     let mut reloader = Reloader { reread: Reread::new(path), filter, access, manager };
+    reload::keep(&core.config);
     reloader.manager.ready();
     let mut watchdog = tokio::time::interval(watchdog_period(&reloader.manager));
     info!(socket = %core.config.socket.display(), "sitegate-fenced is ready");

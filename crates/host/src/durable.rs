@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// A file operation that failed; the machine's fault.
@@ -43,7 +44,7 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>, DurableError> {
 /// # Errors
 /// If any step fails; then the file may be either one, and the disk should not be trusted.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), DurableError> {
-    put(path, bytes, true)?;
+    put(path, bytes, true, ANYBODY)?;
     sync_parent(path)
 }
 
@@ -52,7 +53,15 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), DurableError> {
 /// # Errors
 /// If any step fails; then the file is the old one.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), DurableError> {
-    put(path, bytes, false)
+    put(path, bytes, false, ANYBODY)
+}
+
+/// The same, for those whom `mode` lets read it.
+///
+/// # Errors
+/// As [`replace`].
+pub fn replace_with_mode(path: &Path, bytes: &[u8], mode: u32) -> Result<(), DurableError> {
+    put(path, bytes, false, mode)
 }
 
 /// Makes the names in the directory of `path` durable.
@@ -64,11 +73,16 @@ pub fn sync_parent(path: &Path) -> Result<(), DurableError> {
     File::open(parent).and_then(|dir| dir.sync_all()).map_err(DurableError::on("sync the directory", parent))
 }
 
-fn put(path: &Path, bytes: &[u8], durable: bool) -> Result<(), DurableError> {
+/// Files may be read by whoever the umask does not keep from it.
+const ANYBODY: u32 = 0o666;
+
+fn put(path: &Path, bytes: &[u8], durable: bool, mode: u32) -> Result<(), DurableError> {
     let mut temporary = OsString::from(path);
     temporary.push(".new");
     let temporary = PathBuf::from(temporary);
-    let mut file = File::create(&temporary).map_err(DurableError::on("create", &temporary))?;
+    let mut create = File::options();
+    create.write(true).create(true).truncate(true).mode(mode);
+    let mut file = create.open(&temporary).map_err(DurableError::on("create", &temporary))?;
     file.write_all(bytes).map_err(DurableError::on("write", &temporary))?;
     if durable {
         file.sync_all().map_err(DurableError::on("sync", &temporary))?;

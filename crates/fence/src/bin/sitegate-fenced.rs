@@ -28,7 +28,7 @@ the next start carries on, or fences what was not extended in time. On SIGHUP it
 nothing.
 
 Exit codes: 0 ended by a signal, or the check found nothing wrong; 1 could not start or go on;
-2 wrong command line; 3 wrong configuration.
+2 wrong command line; 3 wrong configuration, and nothing armed that has to be fenced all the same.
 ";
 
 /// Could not start, or could not go on.
@@ -107,12 +107,15 @@ fn check(path: &Path) -> ExitCode {
 }
 
 fn serve(path: &Path) -> ExitCode {
-    let config = match Config::load(path) {
-        Ok(config) => config,
-        Err(error) => {
-            eprintln!("{error}");
-            return ExitCode::from(WRONG_CONFIGURATION);
-        }
+    let (config, wrong) = match Config::load(path) {
+        Ok(config) => (config, None),
+        Err(error) => match Config::kept(path) {
+            Some(config) => (config, Some(error)),
+            None => {
+                eprintln!("{error}");
+                return ExitCode::from(WRONG_CONFIGURATION);
+            }
+        },
     };
     let logging = match logging::start(&config.log) {
         Ok(logging) => logging,
@@ -121,6 +124,11 @@ fn serve(path: &Path) -> ExitCode {
             return ExitCode::from(FAILED);
         }
     };
+    if let Some(wrong) = wrong {
+        tracing::error!(
+            "THE CONFIGURATION IS WRONG: going on with the one that was in force, since something is armed; correct it and reload:\n{wrong}"
+        );
+    }
     let code = serve_logging(config, path, logging.filter());
     logging.flush();
     code

@@ -120,6 +120,7 @@ pub(super) fn check(source: &Source, raw: RawConfig) -> Result<Config, ConfigErr
         containment,
         log,
         resources,
+        text: source.text().to_owned(),
     };
     check.problems.finish(Some(config))
 }

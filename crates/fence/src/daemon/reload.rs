@@ -89,6 +89,7 @@ impl Reloader {
     pub(super) fn reload(&self, core: &mut Core, read: Result<Config, String>) {
         match read.and_then(|new| core.reload(new)) {
             Ok(changed) => {
+                keep(&core.config);
                 self.filter.change(&core.config.log);
                 self.access.change(&core.config);
                 if changed.is_empty() {
@@ -100,6 +101,13 @@ impl Reloader {
             Err(why) => error!("not reloaded, all stays as it was:\n{why}"),
         }
         self.manager.ready();
+    }
+}
+
+/// For a restart that finds the file wrong.
+pub(super) fn keep(config: &Config) {
+    if let Err(error) = config.keep() {
+        warn!("a restart with a wrong fenced.toml would not fence what is armed: {}", with_causes(&error));
     }
 }
 
@@ -129,6 +137,7 @@ impl Core {
                 changed.push(what.to_owned());
             }
         }
+        self.config.text = new.text;
         self.config.allow_uid = new.allow_uid;
         self.config.log = new.log;
         if new.site.is_some() {

@@ -1,6 +1,7 @@
 //! The daemon goes and comes back.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
 
 use rustix::process::Signal;
@@ -149,6 +150,30 @@ async fn a_lost_journal_does_not_lose_a_tenure() {
     extend(&client, 10, 100).await;
     receipt(&mut events).await;
     assert!(!is_alive(site.pid("pid").unwrap()));
+}
+
+#[tokio::test]
+async fn a_wrong_configuration_does_not_lose_a_deadline() {
+    let mut site = Site::new();
+    site.configure_db("setsid sleep 3600 & echo $! > $D/pid", "exit 0", "exit 0");
+    drop(site.running(10).await);
+    assert_eq!(site.path("run/accepted.toml").metadata().unwrap().mode() & 0o077, 0);
+    assert!(site.terminate().success());
+    let right = site.text("fenced.toml");
+    for wrong in [right.replace("[resource.db]", "[resource.db"), right.replace("within", "withn")] {
+        fs::write(site.path("fenced.toml"), wrong).unwrap();
+        drop(site.up().await);
+        assert!(site.text("log").contains("THE CONFIGURATION IS WRONG"), "{}", site.text("log"));
+        assert!(site.reload().await.contains("not reloaded"));
+        assert!(is_alive(site.pid("pid").unwrap()));
+        assert!(site.terminate().success());
+    }
+    let (client, mut events) = site.up().await;
+    extend(&client, 10, 100).await;
+    assert_eq!(receipt(&mut events).await.level, Some(1), "fenced by the plan that was in force");
+    assert!(!is_alive(site.pid("pid").unwrap()));
+    assert!(site.terminate().success());
+    assert_eq!(site.fails().0, 3, "with nothing armed it has to be corrected first");
 }
 
 #[tokio::test]
