@@ -143,9 +143,18 @@ impl Config {
     #[must_use]
     pub fn all_fenced_within(&self, count: Option<usize>) -> Duration {
         let count = count.unwrap_or(self.resources.len());
+        self.all_within(self.longest_levels(), count)
+    }
+
+    /// The same for `count` resources whose plans' levels take at most `longest`.
+    pub(crate) fn all_within(&self, longest: Duration, count: usize) -> Duration {
         let turns = u32::try_from(count.div_ceil(self.concurrency.get())).unwrap_or(u32::MAX);
-        let longest = self.resources.values().map(|r| r.plan.levels_within(self.kill_within)).max();
-        self.kill_within + longest.unwrap_or_default().saturating_mul(turns)
+        self.kill_within + longest.saturating_mul(turns)
+    }
+
+    /// The longest that the levels of any plan take.
+    pub(crate) fn longest_levels(&self) -> Duration {
+        self.resources.values().map(|r| r.plan.levels_within(self.kill_within)).max().unwrap_or_default()
     }
 
     /// The programs that could not be run as things stand on this machine, with the resource they are for.

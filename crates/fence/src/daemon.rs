@@ -23,6 +23,7 @@ use crate::store::{Store, with_causes};
 
 mod access;
 mod aside;
+mod bound;
 mod clients;
 mod core;
 mod history;

@@ -1,7 +1,8 @@
 //! Another `fenced.toml` while the daemon works: all of it or nothing (docs/fencing.md, "Reloading").
 //!
-//! What a reload brings is in force at once, with one exception: the plan of a resource that is armed or being fenced. Whoever
-//! waits for the end of that tenure counts with the plan that it was armed under, so a longer one waits until it is over.
+//! What a reload brings is in force at once, with two exceptions. Whoever waits for the end of a tenure counts with the plan that it
+//! was armed under, so a longer one waits until it is over. And with the time in which all can be fenced, so what would raise that
+//! waits until nothing is armed or being fenced.
 
 use std::collections::BTreeMap;
 use std::future::pending;
@@ -15,16 +16,19 @@ use tracing::{error, info, warn};
 
 use super::access::Access;
 use super::aside::aside;
+use super::bound::Bound;
 use super::core::Core;
 use super::setup::raise_open_files;
 use crate::config::{Config, Resource};
+use crate::deadman::State;
 use crate::logging::LogFilter;
 use crate::plan::{Driver, Plan};
 use crate::store::with_causes;
 
-/// What a resource will be once nothing of it is armed or being fenced.
+/// What a resource will be once that is possible.
 #[derive(Debug)]
 pub(super) enum Coming {
+    New(Resource),
     Plan(Plan),
     Gone,
 }
@@ -159,8 +163,7 @@ impl Core {
         let mut changed = Vec::new();
         for (name, resource) in new {
             let Some(current) = self.config.resources.get_mut(&name) else {
-                self.add(&name, resource);
-                changed.push(format!("resource {name} is new"));
+                self.coming.insert(name, Coming::New(resource));
                 continue;
             };
             if (&current.start, &current.stop) != (&resource.start, &resource.stop) {
@@ -175,11 +178,17 @@ impl Core {
         raise_open_files(self.config.resources.len());
         for (name, coming) in &self.coming {
             changed.push(match coming {
+                Coming::New(_) => format!("resource {name} is new {ONCE_IDLE}"),
                 Coming::Gone => format!("resource {name} is gone once its tenure is over and fenced"),
+                Coming::Plan(_) if self.is_unarmed(name) => format!("plan of {name} {ONCE_IDLE}"),
                 Coming::Plan(_) => format!("plan of {name} once its tenure is over"),
             });
         }
         changed
+    }
+
+    fn is_unarmed(&self, name: &Name) -> bool {
+        self.deadman.view(name).is_some_and(|view| view.state == State::Unarmed)
     }
 
     fn add(&mut self, name: &Name, resource: Resource) {
@@ -203,8 +212,9 @@ impl Core {
 
     fn take_up(&mut self) -> Vec<String> {
         let mut taken = Vec::new();
+        let mut bound = self.bound();
         for (name, coming) in std::mem::take(&mut self.coming) {
-            match self.take_up_one(&name, coming) {
+            match self.take_up_one(&name, coming, &mut bound) {
                 Ok(what) => taken.push(what),
                 Err(coming) => drop(self.coming.insert(name, coming)),
             }
@@ -213,8 +223,16 @@ impl Core {
     }
 
     /// What is in force now, or the same again if it has to wait.
-    fn take_up_one(&mut self, name: &Name, coming: Coming) -> Result<String, Coming> {
+    fn take_up_one(&mut self, name: &Name, coming: Coming, bound: &mut Bound) -> Result<String, Coming> {
         match coming {
+            Coming::New(resource) => {
+                if !self.keeps(bound, &resource.plan, 1) {
+                    return Err(Coming::New(resource));
+                }
+                self.add(name, resource);
+                bound.add();
+                Ok(format!("resource {name} is new"))
+            }
             Coming::Gone => {
                 let Ok(receipt) = self.deadman.remove(name) else { return Err(coming) };
                 self.config.resources.remove(name);
@@ -222,16 +240,18 @@ impl Core {
                 Ok(format!("resource {name} is gone"))
             }
             Coming::Plan(plan) => {
+                // Another plan for what no plan has fenced is better than to keep to any time.
+                let keeps = !self.is_unarmed(name) || self.keeps(bound, &plan, 0);
                 let kill_within = self.config.kill_within;
                 let Some(current) = self.config.resources.get_mut(name) else {
                     return Ok(format!("resource {name} is gone"));
                 };
                 let armed_too =
                     plan.within(kill_within) <= current.plan.within(kill_within) || is_removed(&current.plan);
-                match self.deadman.reschedule(name, &plan.schedule(kill_within), armed_too) {
-                    Ok(()) => current.plan = plan,
-                    Err(_) => return Err(Coming::Plan(plan)),
+                if !keeps || self.deadman.reschedule(name, &plan.schedule(kill_within), armed_too).is_err() {
+                    return Err(Coming::Plan(plan));
                 }
+                current.plan = plan;
                 Ok(format!("plan of {name}"))
             }
         }
@@ -245,6 +265,9 @@ impl Core {
         }
     }
 }
+
+/// Until when waits what would raise the time in which all can be fenced.
+const ONCE_IDLE: &str = "once nothing is armed, since fencing all would take longer";
 
 /// The plan that stands for one that nobody knows: anything is better.
 fn is_removed(plan: &Plan) -> bool {

@@ -20,6 +20,13 @@ fn table(site: &Site, resource: &str, level: &str, within: &str) -> String {
     format!("[resource.{resource}]\nlast-level-may-fail = true\n{}", plan(site, level, within))
 }
 
+/// Resources with a level of their own name each, of which two are fenced at once.
+fn configure_two_at_once(site: &Site, resources: &[(&str, &str)]) {
+    let tables = resources.iter().map(|(resource, within)| table(site, resource, resource, within));
+    site.configure(&tables.collect::<String>());
+    fs::write(site.path("fenced.toml"), format!("concurrency = 2\n{}", site.text("fenced.toml"))).unwrap();
+}
+
 async fn reloaded(events: &mut Events) -> Status {
     loop {
         if let Event::Reloaded(status) = any(events).await {
@@ -124,6 +131,31 @@ async fn a_longer_plan_waits_for_the_end_of_the_tenure_and_a_shorter_one_does_no
     client.arm(db(), 2, ahead(FAR_MS), 1).await.unwrap();
     client.fence(db(), 2, revoked()).await.unwrap();
     assert_eq!(site.text("levels"), "shorter\nlonger\n");
+}
+
+#[tokio::test]
+async fn what_would_make_fencing_all_take_longer_waits_until_nothing_is_armed() {
+    let mut site = Site::new();
+    configure_two_at_once(&site, &[("db", "60s"), ("web", "30s")]);
+    let (client, mut events) = site.up().await;
+    let all_ms = |status: &Status| status.resources[0].plan.within_all_ms;
+    let before = all_ms(&client.status().await.unwrap());
+    client.arm(db(), 1, ahead(FAR_MS), 1).await.unwrap();
+    // A plan that does not become the longest may become longer, although another resource is armed.
+    configure_two_at_once(&site, &[("db", "60s"), ("web", "60s")]);
+    assert!(site.reload().await.contains("changed=\"plan of web\""));
+    assert_eq!(all_ms(&reloaded(&mut events).await), before);
+    // But not the longest of all, nor may there be more than are fenced in one turn.
+    configure_two_at_once(&site, &[("db", "60s"), ("web", "61s"), ("more", "1s")]);
+    let said = site.reload().await;
+    assert!(said.contains("resource more is new once nothing is armed"), "{said}");
+    assert!(said.contains("plan of web once nothing is armed"), "{said}");
+    assert_eq!(all_ms(&client.status().await.unwrap()), before);
+    let unknown = client.fence(name("more"), 1, revoked()).await.unwrap_err().to_string();
+    assert!(unknown.contains(&Refusal::UnknownResource.to_string()), "{unknown}");
+    client.fence(db(), 1, revoked()).await.unwrap();
+    while all_ms(&reloaded(&mut events).await) == before {}
+    assert_eq!(client.status().await.unwrap().resources.len(), 3);
 }
 
 #[tokio::test]
