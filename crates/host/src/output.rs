@@ -62,14 +62,14 @@ impl Collector {
 
     fn log_line(&mut self) {
         let line = std::mem::take(&mut self.line);
-        let written = line.len() as u64 + 1;
-        let cost = written + LINE_OVERHEAD_BYTES;
+        let text = printable(&line);
+        let cost = text.len() as u64 + 1 + LINE_OVERHEAD_BYTES;
         if self.logged + cost > LOGGED_BYTES_MAX {
-            self.dropped += written;
+            self.dropped += line.len() as u64 + 1;
             return;
         }
         self.logged += cost;
-        info!(ticket = %self.ticket, program = %self.program, "{}", printable(&line));
+        info!(ticket = %self.ticket, program = %self.program, "{text}");
     }
 
     /// Ends the collection: logs an unfinished line and how much was left out; gives the last of the output.
@@ -126,6 +126,15 @@ mod tests {
         let logged_lines = LINES - collector.dropped / 2;
         assert_eq!(logged_lines, LOGGED_BYTES_MAX / (LINE_OVERHEAD_BYTES + 2));
         assert!(logged_lines * (LINE_OVERHEAD_BYTES + 2) <= LOGGED_BYTES_MAX);
+    }
+
+    #[tokio::test]
+    async fn what_takes_more_room_when_it_is_made_printable_counts_as_that() {
+        let line = [b"\x01".repeat(1000), b"\n".to_vec()].concat();
+        let printed = "\\u{1}".repeat(1000).len() as u64 + 1 + LINE_OVERHEAD_BYTES;
+        let mut collector = Collector::new("db", "/bin/flood");
+        collector.drain(&mut line.repeat(100).as_slice()).await;
+        assert_eq!(100 - collector.dropped / 1001, LOGGED_BYTES_MAX / printed);
     }
 
     #[tokio::test]
