@@ -23,7 +23,7 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// Runs it to its end or its limit; whatever it leaves behind is killed.
+    /// Runs it to its end or its limit; what it leaves behind is killed, as far as [`Runner::run`] says.
     pub(super) async fn run(&self, runner: &Runner) -> Outcome {
         runner.run(&self.program()).await
     }

@@ -122,7 +122,9 @@ impl Runner {
         self.kill(self.mark.to_string()).await
     }
 
-    /// Runs a program to its end, or to its limit. Whatever it leaves behind is killed.
+    /// Runs a program to its end, or to its limit. If it overruns that, everything it has started is killed. If it ends by itself,
+    /// what it leaves in its process group or with its output open is; a process that has left both is not looked for, which
+    /// would cost a look at all processes each time, but found by [`kill_left_over`](Self::kill_left_over).
     pub async fn run(&self, program: &Program) -> Outcome {
         let began = Instant::now();
         let mut collector = Collector::new(&program.ticket, &program.path.display().to_string());
