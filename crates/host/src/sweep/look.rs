@@ -26,6 +26,8 @@ impl Look {
             Ok(all) => all.into_iter().filter(Stat::alive).for_each(|stat| look.add(stat, marks)),
             Err(error) => look.failed = Some(format!("cannot read /proc: {error}")),
         }
+        // There may be killing to do for long, and others come and go meanwhile.
+        marks.retain(|process, _| look.stats.get(&process.pid).is_some_and(|stat| stat.process == *process));
         look
     }
 

@@ -24,6 +24,15 @@ fn marked(mark: &str, script: &str) -> Child {
     child
 }
 
+#[test]
+fn the_marks_of_the_dead_are_forgotten() {
+    let mut marks = Marks::default();
+    let dead = Process { pid: i32::MAX, started: 0 };
+    marks.insert(dead, None);
+    let _ = Look::take(&mut marks);
+    assert!(!marks.contains_key(&dead) && !marks.is_empty());
+}
+
 fn target(mark: &str) -> Target {
     Target { mark: mark.to_owned(), cgroups: Vec::new() }
 }
