@@ -10,13 +10,14 @@ use tracing::{error, info, warn};
 
 use super::clients::Connected;
 use super::history::{History, is_news};
+use super::orders::Program;
 use super::pending::{Asker, Awaited, Pending};
 use super::reload::Coming;
 use super::session::ClientId;
 use crate::config::Config;
 use crate::deadman::{Deadman, Leases, Order, RunId, Saved, State};
 use crate::leases;
-use crate::programs::{Programs, Role};
+use crate::programs::Programs;
 use crate::reboot::Restarter;
 use crate::store::{Outcome, Store, with_causes};
 
@@ -243,10 +244,10 @@ impl Core {
                 self.order_level(run, resource, token, reason, level);
             }
             Order::Start { run, resource, token, deadline } => {
-                self.order_hook(Role::Start, run, resource, token, deadline);
+                self.order_program(Program::Start, run, resource, token, deadline);
             }
             Order::Stop { run, resource, token, deadline } => {
-                self.order_hook(Role::Stop, run, resource, token, deadline);
+                self.order_program(Program::Stop, run, resource, token, deadline);
             }
             Order::Cancel { run } => {
                 // Dropping the sender tells as well; a run that has ended does not care.

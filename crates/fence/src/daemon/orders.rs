@@ -18,6 +18,13 @@ use crate::leases;
 use crate::plan::{Driver, Level};
 use crate::programs::{Role, Run, Told, limit_from};
 
+/// What a resource may have beside its plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Program {
+    Start,
+    Stop,
+}
+
 /// Which part of a `reboot` level's limit may be spent waiting for the disk to know of the fence. A machine that restarts before
 /// that does not find, at its next start, that it has restarted for it, and does so again.
 const RECORD_SHARE: u32 = 5;
@@ -92,10 +99,9 @@ impl Core {
         }
     }
 
-    /// `start` or `stop`, as `role` says.
-    pub(super) fn order_hook(
+    pub(super) fn order_program(
         &mut self,
-        role: Role,
+        which: Program,
         run: RunId,
         resource: Name,
         token: Token,
@@ -103,13 +109,9 @@ impl Core {
     ) {
         let done = self.done.clone();
         let configured = &self.config.resources[&resource];
-        let (hook, reason) = match role {
-            Role::Start => (configured.start.clone(), "start"),
-            Role::Stop | Role::Level(_) => (configured.stop.clone(), "stop"),
-        };
-        let end = move |result| match role {
-            Role::Start => Ended::Start(result),
-            Role::Stop | Role::Level(_) => Ended::Stop(result),
+        let (hook, role, reason, end): (_, _, _, fn(_) -> _) = match which {
+            Program::Start => (configured.start.clone(), Role::Start, "start", Ended::Start),
+            Program::Stop => (configured.stop.clone(), Role::Stop, "stop", Ended::Stop),
         };
         let Some(Hook { command, within }) = hook else {
             tokio::spawn(async move { tell(&done, Done { resource, run, what: end(Ok(())) }).await });
