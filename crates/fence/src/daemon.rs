@@ -26,6 +26,8 @@ mod aside;
 mod bound;
 mod clients;
 mod core;
+#[cfg(test)]
+mod fixture;
 mod history;
 mod listen;
 mod orders;
@@ -107,18 +109,20 @@ pub async fn run(config: Config, path: &Path, filter: LogFilter) -> Result<(), D
         tokio::select! {
             rang = alarm.ring() => {
                 rang.map_err(DaemonError::machine("wait for a timer"))?;
+                // What has ended in time counts, although it may be heard only now.
+                take_ends(&mut core, &mut done);
                 core.tick();
             }
             Some(end) = done.recv() => {
                 core.done(end);
-                take_more(&mut core, &mut done);
+                take_ends(&mut core, &mut done);
             }
             outcome = store.outcomes.recv() => core.written(outcome.ok_or(DaemonError::Gone("the journal's thread"))?),
             count = from_clients.recv_many(&mut messages, TURN_MAX) => {
                 if count == 0 {
                     return Err(DaemonError::Gone("the thread that serves clients"));
                 }
-                serve_clients(&mut core, &store, &mut messages, due);
+                serve_clients(&mut core, &mut store, &mut done, &mut messages);
             }
             _ = watchdog.tick() => reloader.manager.alive(),
             read = reloader.reread.done() => reloader.reload(&mut core, read),
@@ -147,25 +151,37 @@ fn watchdog_period(manager: &ServiceManager) -> Duration {
 /// waits for long.
 const TURN_MAX: usize = 256;
 
-/// A turn of requests. However many there are and whatever they cost, a deadline that passes meanwhile is not kept waiting.
+/// For how long requests are served before looking at what has ended meanwhile, ns: far below any limit, long enough to share the
+/// work that such a look may lead to.
+const LOOK_EVERY_NS: u64 = 10_000_000;
+
+/// A turn of requests. However many there are and whatever they cost, nothing else waits for longer than one of them takes.
 fn serve_clients(
     core: &mut Core,
-    store: &Store,
+    store: &mut Store,
+    done: &mut mpsc::Receiver<Done>,
     messages: &mut Vec<FromClient>,
-    mut due: Option<(u64, u64)>,
 ) {
+    let mut due = core.next_timeout();
+    let mut looked = raw_ns();
     for message in messages.drain(..) {
         core.client(message);
-        if due.is_some_and(|(boot, raw)| boot_ns() >= boot || raw_ns() >= raw) {
+        let is_due = due.is_some_and(|(boot, raw)| boot_ns() >= boot || raw_ns() >= raw);
+        if is_due || raw_ns() - looked >= LOOK_EVERY_NS {
+            take_ends(core, done);
+            while let Ok(outcome) = store.outcomes.try_recv() {
+                core.written(outcome);
+            }
             core.tick();
             core.carry_out(store);
             due = core.next_timeout();
+            looked = raw_ns();
         }
     }
 }
 
 /// All ends that have come meanwhile belong to one turn.
-fn take_more(core: &mut Core, done: &mut mpsc::Receiver<Done>) {
+fn take_ends(core: &mut Core, done: &mut mpsc::Receiver<Done>) {
     while let Ok(end) = done.try_recv() {
         core.done(end);
     }
@@ -226,4 +242,41 @@ struct Locks {
     /// None if the state directory cannot be used, and what is armed has to be fenced all the same.
     _state: Option<LockFile>,
     _runtime: LockFile,
+}
+
+#[cfg(test)]
+mod tests {
+    use sitegate_fence_client::status::FencePhase;
+    use sitegate_fence_client::wire::{Name, Reason};
+
+    use super::session::ClientId;
+    use super::*;
+    use crate::deadman::State;
+    use crate::journal::Journal;
+    use crate::leases;
+    use crate::reboot::Restarter;
+
+    #[tokio::test]
+    async fn a_kill_that_ended_in_time_is_not_late_because_a_client_was_served() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "kill-within = \"2s\"\n[resource.db]\nfence = []\nunfenced = true\n";
+        let restarter = Restarter::start(|_| String::new()).unwrap();
+        let (mut core, mut done) = fixture::core(dir.path(), text, restarter);
+        let (journal, _disk) = Journal::on_hanging_disk(dir.path());
+        let mut store = Store::start(Ok(journal)).unwrap();
+        let db = Name::new("db").unwrap();
+        core.deadman.fence(leases::now(), &db, 1, Reason::not_receipted()).unwrap();
+        core.carry_out(&store);
+        while done.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        // A request that takes until the kill's limit has passed.
+        let (due, _) = core.next_timeout().unwrap();
+        while boot_ns() < due {
+            tokio::time::sleep(Duration::from_nanos(due - boot_ns())).await;
+        }
+        serve_clients(&mut core, &mut store, &mut done, &mut vec![FromClient::Gone { client: ClientId(1) }]);
+        let state = core.deadman.view(&db).unwrap().state;
+        assert!(matches!(state, State::Fencing { phase: FencePhase::Recording, .. }), "{state:?}");
+    }
 }

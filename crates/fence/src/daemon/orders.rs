@@ -177,18 +177,11 @@ async fn tell(done: &mpsc::Sender<Done>, end: Done) {
 #[cfg(test)]
 mod tests {
     use std::io::Read;
-    use std::path::Path;
     use std::sync::mpsc::channel;
 
-    use sitegate_host::diagnostic::Source;
-
-    use super::super::core::ENDS_MAX;
+    use super::super::fixture::core;
     use super::*;
-    use crate::config::{Config, ContainmentChoice};
-    use crate::containment::Containment;
-    use crate::deadman::{Deadman, Leases};
     use crate::journal::Journal;
-    use crate::programs::Programs;
     use crate::reboot::Restarter;
     use crate::store::Store;
 
@@ -197,17 +190,7 @@ mod tests {
     /// How long what must not happen is given to happen.
     const A_WHILE: Duration = Duration::from_millis(100);
 
-    fn core(dir: &Path, restarter: Restarter) -> (Core, mpsc::Receiver<Done>) {
-        let text = "[resource.db]\nfence = [{ driver = \"reboot\", within = \"1h\" }]\n";
-        let config = Config::from_source(&Source::new("fenced.toml", text)).unwrap();
-        let schedules =
-            config.resources.iter().map(|(n, r)| (n.clone(), r.plan.schedule(config.kill_within))).collect();
-        let deadman = Deadman::recover(leases::now(), 1, schedules, [].into(), &Leases::new());
-        let containment = Containment::set_up(&ContainmentChoice::Tree, dir, dir).unwrap();
-        let programs = Programs { containment, leases: dir.join("leases"), kill_within: SOON };
-        let (done, ends) = mpsc::channel(ENDS_MAX);
-        (Core::new(config, deadman, programs, "this boot".to_owned(), restarter, [], done), ends)
-    }
+    const RESTARTS: &str = "[resource.db]\nfence = [{ driver = \"reboot\", within = \"1h\" }]\n";
 
     #[tokio::test]
     async fn the_machine_is_not_restarted_before_the_disk_knows_why() {
@@ -217,7 +200,7 @@ mod tests {
             tried.send(()).unwrap();
             "it failed".to_owned()
         });
-        let (mut core, mut ends) = core(dir.path(), restarter.unwrap());
+        let (mut core, mut ends) = core(dir.path(), RESTARTS, restarter.unwrap());
         let (journal, mut disk) = Journal::on_hanging_disk(dir.path());
         let mut store = Store::start(Ok(journal)).unwrap();
         let db = Name::new("db").unwrap();
@@ -237,7 +220,8 @@ mod tests {
     #[tokio::test]
     async fn a_disk_that_hangs_is_not_waited_for_without_end() {
         let dir = tempfile::tempdir().unwrap();
-        let (mut core, _ends) = core(dir.path(), Restarter::start(|_| "it failed".to_owned()).unwrap());
+        let (mut core, _ends) =
+            core(dir.path(), RESTARTS, Restarter::start(|_| "it failed".to_owned()).unwrap());
         let db = Name::new("db").unwrap();
         core.handed_over.insert(db.clone(), 1);
         core.recorded(&db, Duration::from_millis(1)).await;

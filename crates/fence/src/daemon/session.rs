@@ -23,6 +23,8 @@ pub(super) const REQUESTS_MAX: usize = 1024;
 /// How many bytes these may have had as lines, those that are being understood among them. A client that sends more waits until
 /// those before are done, so that the memory they take stays small: four of the longest lines.
 const REQUEST_BYTES_MAX: usize = 4 * LINE_BYTES_MAX;
+/// How many resources one line may extend: two for each of ten thousand. It is handled at one go.
+const EXTENSIONS_MAX: usize = 20_000;
 /// How many lines may wait for a client that does not read, before it is disconnected: all that ten thousand resources
 /// have to say at once.
 const LINES_MAX: usize = 32 * 1024;
@@ -224,6 +226,13 @@ impl Session {
             return false;
         };
         match parse_request(line) {
+            Ok((id, Request::Extend { set, .. }))
+                if set.iter().map(|extension| extension.resources.len()).sum::<usize>() > EXTENSIONS_MAX =>
+            {
+                let why = format!("at most {EXTENSIONS_MAX} resources can be extended by one line");
+                answer(outbox, id, &Reply::Error { why }).await;
+                true
+            }
             Ok((id, request)) => {
                 self.to.send(FromClient::Request { client, id, request, room }).await.is_ok()
             }

@@ -58,6 +58,10 @@ async fn garbage_is_answered_and_forgiven() {
         assert_eq!(answer["reply"], "error", "{line}: {answer}");
         assert!(answer["why"].as_str().unwrap().contains(why), "{line}: {answer}");
     }
+    let many = format!("{}[\"db\",3]", "[\"db\",3],".repeat(20_000));
+    let set = format!(r#"[{{"deadline":{{"boot_ns":1,"raw_ns":1}},"resources":[{many}]}}]"#);
+    let answer = raw.ask(&format!(r#"{{"op":"extend","incarnation":1,"set":{set}}}"#));
+    assert!(answer["why"].as_str().unwrap().contains("at most 20000 resources"), "{answer}");
     raw.send(b"\xff\xfe\x00\n");
     assert_eq!(raw.answer()["reply"], "error");
     let answer = raw.ask(r#"{"id":12,"op":"start","resource":"db","token":2}"#);
