@@ -85,10 +85,6 @@ impl Member {
         let first = before.is_none();
         // An epoch after birth may have replaced this very member: its empty disk says nothing of what its name voted.
         let was_out = self.standing == Standing::Quarantined || (first && identities.epoch > Epoch(0));
-        if first && mine && !was_out {
-            // Others live in it already: this disk may be one from before it was born, and have voted since.
-            self.durable.own.duty = Duty::Recover;
-        }
         if was_out && mine {
             self.durable.own.duty = Duty::Settle;
             // Above every life of the name's earlier identity: registers and leases still speak of those.
@@ -109,6 +105,7 @@ impl Member {
             self.note(Note::Born);
         }
         if was_out || first {
+            // Others live in it already: this disk may be one from before its birth, and the member have voted since.
             self.begin_recovery(now);
         }
         self.commands_soon(now);
