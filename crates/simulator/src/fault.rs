@@ -270,7 +270,8 @@ impl World {
     /// Two other clocks have leapt. A new process begins anew, and looks for witnesses; as it never trusts its disk, only
     /// where everybody comes back in the end.
     fn suspect(&mut self, i: usize) {
-        if self.plan.faults.disks && self.may_lose_power(i) && self.runs(i) {
+        let at_once = self.nodes[i].process.as_ref().is_some_and(|process| process.committing.is_none());
+        if self.plan.faults.disks && self.may_lose_power(i) && self.runs(i) && at_once {
             self.deliver(i, Event::Suspect);
         }
     }

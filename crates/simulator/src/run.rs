@@ -17,14 +17,6 @@ pub struct Violation {
     pub what: String,
 }
 
-impl Violation {
-    /// Whether an invariant is broken that two holders could come from; else progress has not been made in time.
-    #[must_use]
-    pub fn is_safety(&self) -> bool {
-        self.invariant.starts_with('I')
-    }
-}
-
 /// What a run came to.
 #[derive(Clone, Debug)]
 pub struct Report {

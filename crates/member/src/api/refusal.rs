@@ -93,7 +93,7 @@ impl Told<'_> {
             CommandRefusal::Unreachable(_) => {
                 "nothing was changed; `sitegate status` says whether it is up, or in quarantine".into()
             }
-            CommandRefusal::Heard(_) => "cut it off or switch it off first, then attest".into(),
+            CommandRefusal::Heard(_) => "cut it off or switch it off first, then ask again".into(),
             CommandRefusal::NothingHeld(_) => "`sitegate status` says who holds what".into(),
             CommandRefusal::Overruled => "`sitegate history` says which".into(),
             CommandRefusal::WentTo(_) => {

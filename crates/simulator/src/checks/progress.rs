@@ -42,7 +42,8 @@ impl World {
         let ppm = u64::from(timing.drift.ppm());
         let stretched = |span: Time| span * (1_000_000 + ppm) / (1_000_000 - ppm) + 1;
         let silence = if sends { expire.as_nanos() / 2 } else { 0 };
-        let rank = 1; // of the best one that is left when one is lost
+        // Of the last one that is left when one is lost: the others may rest after a failed check.
+        let rank = self.plan.settings.sites().count() as u64 - 1;
         let round = timing.rtt_max.as_nanos() * 3 / 2 + 2 * timing.commit_max.as_nanos();
         stretched(silence + expire.plus(acquire_after).as_nanos()) + rank * timing.step().as_nanos() + round
     }
@@ -65,8 +66,9 @@ impl World {
         failover + ranks + 2 * PAUSE_MAX * timing.retry().as_nanos() + 2 * SECOND + rest
     }
 
-    /// What a duel adds to a failover of such a lease: nothing where there is nobody to duel with, or where no candidate
-    /// needs another's vote, the guards of all acceptors end within one step, and the network is as fast as configured.
+    /// What a duel adds to a failover of such a lease: nothing where there is nobody to duel with, be it for a command that
+    /// waits for a round, or where no candidate needs another's vote, the guards of all acceptors end within one step, and the
+    /// network is as fast as configured.
     /// Elsewhere two may have a part of the votes each: one repeats its proposal until it gives up, pauses, and waits for
     /// the end of the guards that the other's proposal has left.
     fn duel_within(&self, expire: Span, acquire_after: Span) -> Time {
@@ -79,7 +81,8 @@ impl World {
         let apart_within_step = apart + round_trip <= timing.step().as_nanos();
         let votes_left = self.nodes.len() - 1 - rivals >= sitegate_protocol::majority(self.nodes.len());
         let as_configured = round_trip <= timing.rtt_max.as_nanos();
-        if rivals == 0 || (votes_left && apart_within_step && as_configured) {
+        let alone = rivals == 0 || (votes_left && apart_within_step && as_configured);
+        if alone && self.workload.open.is_empty() {
             return 0;
         }
         let repeated = REPEATED_MAX * timing.retry().as_nanos().max(round_trip);

@@ -144,7 +144,9 @@ impl World {
         let formation = own.formation.as_ref();
         let in_epoch = formation
             .is_some_and(|f| f.epoch == header.epoch && f.of.get(&node.id) == Some(&header.identity));
-        let forgot = own.duty != Duty::None || !in_epoch || self.checks.standings.memory[i].forgot;
+        // An old machine has its own memory.
+        let forgot = self.checks.standings.memory[i].forgot && !self.checks.haunted;
+        let forgot = own.duty != Duty::None || !in_epoch || forgot;
         if !votes || (counts && forgot) || header.identity != own.identity {
             let what = format!("{:?} says {body:?} and has no say: {own:?}", node.id);
             self.checks.violate("I11", self.time, what);
