@@ -1,5 +1,7 @@
 //! One run: a stormy phase, in which safety must hold, and a calm one, in which progress must follow.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use sitegate_protocol::{Command, StandbyMode, Takeover, TicketName, Token, Wanted};
 
 use crate::clock::{SECOND, Time};
@@ -48,16 +50,9 @@ pub fn run(options: Options, print: bool) -> Report {
     let storm = plan.options.seconds * SECOND;
     let faults = plan.options.faults;
     let mut world = World::new(plan, print);
-    if faults {
-        world.schedule_fault();
-    }
-    world.schedule_command();
-    world.run_until(storm);
-    if !world.checks.is_violated() {
-        world.limp();
-    }
-    if !world.checks.is_violated() {
-        world.calm_down();
+    // What asserts an invariant itself, in the protocol or the deadman, is told with its seed like any other violation.
+    if catch_unwind(AssertUnwindSafe(|| world.play(storm, faults))).is_err() {
+        world.checks.violate("assertion", world.time, "the panic above".into());
     }
     Report {
         events: world.events,
@@ -73,6 +68,20 @@ pub fn run(options: Options, print: bool) -> Report {
 }
 
 impl World {
+    fn play(&mut self, storm: Time, faults: bool) {
+        if faults {
+            self.schedule_fault();
+        }
+        self.schedule_command();
+        self.run_until(storm);
+        if !self.checks.is_violated() {
+            self.limp();
+        }
+        if !self.checks.is_violated() {
+            self.calm_down();
+        }
+    }
+
     /// One member stays dead, deaf or mute; all others are well, and make a majority: what is wanted is held by them.
     fn limp(&mut self) {
         let n = self.nodes.len();

@@ -13,7 +13,8 @@ fn check_all(seeds: Range<u64>, options: impl Fn(u64) -> Options + Sync) {
             scope.spawn(move || {
                 for seed in seeds.filter(|seed| seed % threads == first) {
                     let report = run(options(seed), false);
-                    let told = report.violation.map(|violation| format!("{violation:?}; replay: {}", report.replay));
+                    let told =
+                        report.violation.map(|violation| format!("{violation:?}; replay: {}", report.replay));
                     assert_eq!(told, None);
                 }
             });

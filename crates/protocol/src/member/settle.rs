@@ -94,10 +94,12 @@ impl Member {
         true
     }
 
-    /// A revoked ticket of a site that has gone, or of this one, which will not take it up again.
+    /// A revoked ticket of a site that has gone, or of this one, which will not take it up again; or of a site that may not
+    /// know of its tenure, and will once that is chosen for certain.
     fn is_abandoned(&self, ticket: &TicketName) -> bool {
         let revoked = self.intent(ticket).is_some_and(|intent| intent.wanted == Wanted::Revoked);
-        revoked && self.ownership(ticket).held().is_some_and(|t| self.may_write_off(ticket, t))
+        let unsure = !self.is_chosen(&Key::Ownership(ticket.clone()));
+        revoked && self.ownership(ticket).held().is_some_and(|t| unsure || self.may_write_off(ticket, t))
     }
 
     /// A release of an earlier process of this site that may never have been chosen.

@@ -203,10 +203,22 @@ impl World {
             return;
         }
         for t in 0..self.checks.tickets.len() {
+            self.record_own(i, t);
             let Some(process) = &self.nodes[i].process else { return };
             if let Some(lease) = process.member.lease(&self.checks.tickets[t].name) {
                 self.check_lease(i, t, &lease);
             }
+        }
+    }
+
+    /// The site itself would answer at once, as long as its own vote stands.
+    fn record_own(&mut self, i: usize, t: usize) {
+        let node = &self.nodes[i];
+        let Some(nonce) = node.process.as_ref().map(|process| process.member.life().nonce) else { return };
+        let register = node.disk.durable.registers.get(&self.checks.tickets[t].ownership);
+        if let Some(ballot) = register.and_then(|register| supported(register, node)) {
+            let answer = Answer { nonce, ballot, base: node.now(self.time) };
+            self.checks.renewals.sites[i].answered(i, t, answer);
         }
     }
 
@@ -258,18 +270,10 @@ impl World {
     }
 
     /// The latest end that the lease can have by what acceptors have answered: the majority-th newest base, plus E(1−ρ).
-    /// The site itself would answer at once.
     fn latest_end(&self, i: usize, t: usize, ballot: Ballot, expire: Span) -> Option<Deadline> {
         let member = &self.nodes[i].process.as_ref()?.member;
         let mut bases: Vec<Now> = Vec::with_capacity(self.nodes.len());
         for (a, by_ticket) in self.checks.renewals.sites[i].answers.iter().enumerate() {
-            if a == i {
-                let own = self.nodes[i].disk.durable.registers.get(&self.checks.tickets[t].ownership);
-                // Also when it has voted for its next ballot since, which is not in force yet.
-                let voted = own.and_then(|own| supported(own, &self.nodes[i])) >= Some(ballot);
-                bases.extend(voted.then(|| self.nodes[i].now(self.time)));
-                continue;
-            }
             // An acceptor that is known to have begun another life has no say with its last one's answers.
             let Some(life) = member.life_of(self.nodes[a].id) else { continue };
             let mut answers = by_ticket[t].iter();

@@ -1,6 +1,6 @@
 //! Proposals of which only some know.
 
-use sitegate_protocol::{Body, Command, Done, Event, Reply};
+use sitegate_protocol::{Body, Command, Done, Event, Reply, Takeover};
 
 use super::*;
 use crate::fenced::name_of;
@@ -140,4 +140,25 @@ fn a_candidate_does_not_begin_behind_a_better_one() {
         let mut s = bereaved(seed, 100 * MS);
         lyon_succeeds_at_once(&mut s, seed, 2 * MS);
     }
+}
+
+/// Nobody knows whether it was chosen, nobody asks, and its site does not know of it.
+#[test]
+fn a_confirmed_tenure_that_only_others_accepted_is_fenced_and_freed_once_it_is_revoked() {
+    let mut plan = plan(vec![db()], 5 * MS, MS);
+    plan.settings.tickets.values_mut().for_each(|ticket| ticket.takeover = Takeover::Confirmed);
+    plan.editions = vec![plan.settings.tickets.clone()];
+    let mut s = Stage::born_with(plan);
+    s.ask(TIEBREAK, Command::Grant(db(), id_of(PARIS)));
+    die_while_proposing(&mut s);
+    assert!(s.ownership(LYON).held().is_some() && s.written(PARIS).is_none());
+    let revoke = s.ask(TIEBREAK, Command::Revoke(db()));
+    s.run(SECOND);
+    assert_eq!(s.answer(revoke), None, "it waits for the receipt");
+    s.restart_member(TIEBREAK);
+    s.run(20 * SECOND);
+    s.world.start_member(PARIS);
+    s.wait_for(20 * SECOND, "all know that it is free", |s| {
+        (PARIS..=TIEBREAK).all(|i| s.ownership(i).held().is_none() && s.ownership(i).token() > Token(0))
+    });
 }
