@@ -333,7 +333,8 @@ class Lab:
         locked = int(re.search(r"VmLck:\s+(\d+) kB", status)[1])
         if locked == 0:
             raise Failed("sitegate-fenced has locked no memory")
-        self.says(f"sitegate-fenced has {locked} kB of memory locked")
+        resident = int(re.search(r"VmRSS:\s+(\d+) kB", status)[1])
+        self.says(f"sitegate-fenced has {locked} kB of addresses locked, {resident} kB of memory behind them")
         entries = self.tiebreak.out("journalctl", "-u", "sitegate-arbitrator", "-o", "json").splitlines()
         said = [e for e in map(json.loads, entries) if e.get("_COMM", "").startswith("sitegate-arb")]
         if not said or any(e["MESSAGE"].startswith("<") for e in said):
