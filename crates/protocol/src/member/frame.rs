@@ -74,8 +74,9 @@ impl Member {
                 || (life != known && header.lsn < lsn)
         });
         if forgot {
-            // Before birth it may be another identity whose lives count from 1.
-            if self.durable.own.formation.is_some() {
+            // Before birth it may be another identity, whose lives count from 1.
+            let met = self.durable.met.get(&from) == Some(&header.identity);
+            if met || self.durable.own.formation.is_some() {
                 let incarnation = known.map_or(life.incarnation, |known| known.incarnation);
                 self.reply(from, life.nonce, Body::RolledBack { incarnation, lsn });
             }

@@ -185,3 +185,23 @@ fn somebody_who_once_spoke_in_the_name_of_a_member_does_not_replace_it() {
     s.run(SECOND);
     assert_eq!(s.answer(gone), Some(&Reply::Refused(CommandRefusal::NotQuarantined(id_of(TIEBREAK)))));
 }
+
+/// Nobody would hear it before it had started as often as the others know of.
+#[test]
+fn a_member_that_was_put_back_in_time_before_birth_is_born_all_the_same() {
+    let mut s = Stage::of(plan(vec![db()], 5 * MS, MS));
+    s.world.noted = Some(Vec::new());
+    s.isolate(LYON, 10 * SECOND); // nobody is born without it
+    s.run(2 * MS);
+    let image = s.world.nodes[TIEBREAK].disk.clone();
+    for _ in 0..5 {
+        s.restart_member(TIEBREAK);
+        s.run(500 * MS);
+    }
+    s.world.power_off(TIEBREAK);
+    s.world.nodes[TIEBREAK].disk = image;
+    s.world.nodes[TIEBREAK].proof = None;
+    s.world.boot(TIEBREAK);
+    s.run(15 * SECOND);
+    assert!((PARIS..=TIEBREAK).all(|i| s.votes(i)));
+}
