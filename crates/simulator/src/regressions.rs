@@ -9,7 +9,7 @@ mod wishes;
 
 use sitegate_protocol::{
     Body, Caller, Command, CommandId, Epoch, Event, Frame, Header, Intent, Key, Lsn, MemberId, Ownership,
-    Reply, Role, RoundView, TicketView, Token,
+    Reply, Role, RoundView, TicketSettings, TicketView, Token,
 };
 
 use crate::clock::{MS, SECOND, Time};
@@ -175,6 +175,14 @@ impl Stage {
     fn noted(&self, i: usize, is: impl Fn(&sitegate_protocol::Note) -> bool) -> bool {
         self.world.noted.iter().flatten().any(|(_, at, note)| *at == i && is(note))
     }
+}
+
+/// A ticket that is not like others.
+fn with_ticket(change: impl Fn(&mut TicketSettings)) -> Plan {
+    let mut plan = plan(vec![db()], 5 * MS, MS);
+    plan.settings.tickets.values_mut().for_each(change);
+    plan.editions = vec![plan.settings.tickets.clone()];
+    plan
 }
 
 /// Two sites and three arbitrators.

@@ -112,9 +112,7 @@ fn a_rest_that_is_over_on_one_clock_only_is_waited_for() {
 /// Only the holder and the arbitrator know that it was released, and neither knows that this was chosen.
 #[test]
 fn a_confirmed_tenure_whose_release_few_have_heard_of_is_found_to_be_over() {
-    let mut plan = plan(vec![db()], 5 * MS, MS);
-    plan.settings.tickets.values_mut().for_each(|ticket| ticket.takeover = Takeover::Confirmed);
-    plan.editions = vec![plan.settings.tickets.clone()];
+    let plan = with_ticket(|ticket| ticket.takeover = Takeover::Confirmed);
     let mut s = Stage::held_with(plan);
     s.world.lost = Some(Box::new(|from, to, frame| {
         let releases = |body: &Body| match body {

@@ -145,9 +145,7 @@ fn a_candidate_does_not_begin_behind_a_better_one() {
 /// Nobody knows whether it was chosen, nobody asks, and its site does not know of it.
 #[test]
 fn a_confirmed_tenure_that_only_others_accepted_is_fenced_and_freed_once_it_is_revoked() {
-    let mut plan = plan(vec![db()], 5 * MS, MS);
-    plan.settings.tickets.values_mut().for_each(|ticket| ticket.takeover = Takeover::Confirmed);
-    plan.editions = vec![plan.settings.tickets.clone()];
+    let plan = with_ticket(|ticket| ticket.takeover = Takeover::Confirmed);
     let mut s = Stage::born_with(plan);
     s.ask(TIEBREAK, Command::Grant(db(), id_of(PARIS)));
     die_while_proposing(&mut s);

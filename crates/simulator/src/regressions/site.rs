@@ -69,9 +69,7 @@ fn a_stop_whose_end_was_lost_with_the_line_to_the_fence_daemon_is_ordered_again(
 /// The site that is rather to have it says that it would, and never gets it.
 #[test]
 fn a_failback_that_comes_to_nothing_is_not_tried_again_at_once() {
-    let mut plan = plan(vec![db()], 5 * MS, MS);
-    plan.settings.tickets.values_mut().for_each(|ticket| ticket.failback = true);
-    plan.editions = vec![plan.settings.tickets.clone()];
+    let plan = with_ticket(|ticket| ticket.failback = true);
     let mut s = Stage::held_with(plan);
     s.world.power_off(PARIS);
     s.wait_for(20 * SECOND, "lyon holds", |s| s.holder() == Some(LYON));
