@@ -42,7 +42,12 @@ impl Clock {
 
     /// What it reads at `time`.
     pub(crate) fn at(self, time: Time) -> u64 {
-        u64::try_from(self.exact(time) / MILLION).unwrap_or(0)
+        let exact = self.exact(time);
+        // A run is short: this is far quicker, and fits.
+        match u64::try_from(exact) {
+            Ok(exact) => exact / 1_000_000,
+            Err(_) => u64::try_from(exact / MILLION).unwrap_or(0),
+        }
     }
 
     /// The first true time at which it reads `reading` or more, if its rate stays as it is.
@@ -55,7 +60,11 @@ impl Clock {
             return Time::MAX;
         }
         let rate = self.rate();
-        u64::try_from((left + rate - 1) / rate).unwrap_or(Time::MAX).saturating_add(self.since)
+        let rounded_up = match (u64::try_from(left + rate - 1), u64::try_from(rate)) {
+            (Ok(left), Ok(rate)) => left / rate,
+            _ => u64::try_from((left + rate - 1) / rate).unwrap_or(Time::MAX),
+        };
+        rounded_up.saturating_add(self.since)
     }
 
     fn change(&mut self, time: Time, ppm: i64, stands: bool) {

@@ -35,18 +35,17 @@ impl Network {
     }
 
     /// When a frame that is sent now arrives; not at all, once, or twice.
-    pub(crate) fn arrivals(&self, rng: &mut Rng, from: usize, to: usize, now: Time) -> Vec<Time> {
+    pub(crate) fn arrivals(&self, rng: &mut Rng, from: usize, to: usize, now: Time) -> [Option<Time>; 2] {
         let plan = &self.plan;
         if self.is_cut(from, to, now) || (!self.calm && rng.percent(plan.loss_percent)) {
-            return Vec::new();
+            return [None; 2];
         }
-        let copies = 1 + usize::from(!self.calm && rng.percent(plan.duplicate_percent));
-        (0..copies)
-            .map(|_| {
-                let straggles = !self.calm && rng.percent(plan.straggler_percent);
-                let most = if straggles { plan.straggler_max } else { plan.delay_max };
-                now + rng.range(plan.delay_min, most.max(plan.delay_min + 1))
-            })
-            .collect()
+        let duplicated = !self.calm && rng.percent(plan.duplicate_percent);
+        let mut arrival = || {
+            let straggles = !self.calm && rng.percent(plan.straggler_percent);
+            let most = if straggles { plan.straggler_max } else { plan.delay_max };
+            now + rng.range(plan.delay_min, most.max(plan.delay_min + 1))
+        };
+        [Some(arrival()), duplicated.then(arrival)]
     }
 }

@@ -250,9 +250,12 @@ impl World {
             if self.lost.as_ref().is_some_and(|lost| lost(i, to, &frame)) {
                 continue;
             }
-            for at in self.network.arrivals(&mut self.rng, i, to, self.time) {
-                let frame = Box::new(frame.clone());
-                self.schedule(at, Happening::Frame { to, from: i, frame });
+            let [first, second] = self.network.arrivals(&mut self.rng, i, to, self.time);
+            if let Some(at) = second {
+                self.schedule(at, Happening::Frame { to, from: i, frame: Box::new(frame.clone()) });
+            }
+            if let Some(at) = first {
+                self.schedule(at, Happening::Frame { to, from: i, frame: Box::new(frame) });
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The world of a run: true time, the machines, and what happens next.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BinaryHeap;
 
 use sitegate_protocol::{Event, Frame, Identity, Note};
 
@@ -121,8 +121,10 @@ pub(crate) struct World {
     pub(crate) lost: Option<Loss>,
     /// Processes so far, of all members.
     pub(crate) generations: u64,
-    queue: BinaryHeap<Reverse<(Time, u64)>>,
-    happenings: BTreeMap<u64, Happening>,
+    /// When what happens, in the order in which it was put there, and its place in `happenings`.
+    queue: BinaryHeap<Reverse<(Time, u64, usize)>>,
+    happenings: Vec<Option<Happening>>,
+    vacant: Vec<usize>,
     sequence: u64,
 }
 
@@ -170,7 +172,8 @@ impl World {
             lost: None,
             generations: 0,
             queue: BinaryHeap::new(),
-            happenings: BTreeMap::new(),
+            happenings: Vec::new(),
+            vacant: Vec::new(),
             sequence: 0,
             nodes,
             plan,
@@ -186,21 +189,26 @@ impl World {
 
     pub(crate) fn schedule(&mut self, at: Time, happening: Happening) {
         self.sequence += 1;
-        self.queue.push(Reverse((at.max(self.time), self.sequence)));
-        self.happenings.insert(self.sequence, happening);
+        let place = self.vacant.pop().unwrap_or_else(|| {
+            self.happenings.push(None);
+            self.happenings.len() - 1
+        });
+        self.happenings[place] = Some(happening);
+        self.queue.push(Reverse((at.max(self.time), self.sequence, place)));
     }
 
     /// Lets everything happen up to `until`, or until something is violated.
     pub(crate) fn run_until(&mut self, until: Time) {
         while !self.checks.is_violated() && self.events < self.events_max {
-            let Some(Reverse((at, sequence))) = self.queue.peek().copied() else { break };
+            let Some(Reverse((at, _, place))) = self.queue.peek().copied() else { break };
             if at > until {
                 break;
             }
             self.queue.pop();
             self.time = at;
             self.events += 1;
-            if let Some(happening) = self.happenings.remove(&sequence) {
+            self.vacant.push(place);
+            if let Some(happening) = self.happenings[place].take() {
                 self.happen(happening);
             }
         }
