@@ -16,7 +16,7 @@ pub(super) enum FenceLink {
     Down,
     /// It answers.
     Up {
-        /// Orders about deadlines that it has not answered.
+        /// Orders to extend that it has not answered. It answers every one, in order.
         open: u32,
         /// Since when it owes an answer.
         waiting: Option<Now>,
@@ -56,14 +56,8 @@ impl Member {
         match event {
             FenceEvent::Up(reports) => self.fence_up(now, reports),
             FenceEvent::Down => self.fence = FenceLink::Down,
-            FenceEvent::Armed(ticket, token, deadline) => {
-                self.fence.answered(now);
-                self.on_armed(now, &ticket, token, deadline);
-            }
-            FenceEvent::ArmRefused(ticket, token) => {
-                self.fence.answered(now);
-                self.arm_refused(now, &ticket, token);
-            }
+            FenceEvent::Armed(ticket, token, deadline) => self.on_armed(now, &ticket, token, deadline),
+            FenceEvent::ArmRefused(ticket, token) => self.arm_refused(now, &ticket, token),
             FenceEvent::Extended(extensions) => {
                 self.fence.answered(now);
                 self.on_extended(now, &extensions);
@@ -87,7 +81,7 @@ impl Member {
             let report = local.report.take();
             local.receipt = local.receipt.max(report.as_ref().and_then(|r| r.receipt));
             let state = core::mem::take(&mut local.state);
-            local.state = self.reconcile(now, ticket, state, local, report.as_ref());
+            local.state = self.reconcile(ticket, state, local, report.as_ref());
             if local.state == State::Idle {
                 local.report = report;
             }
@@ -98,7 +92,6 @@ impl Member {
 
     fn reconcile(
         &mut self,
-        now: Now,
         ticket: &TicketName,
         state: State,
         local: &Local,
@@ -114,7 +107,6 @@ impl Member {
             },
             State::Arming(tenure) if armed.is_none() && local.receipt < Some(tenure.terms.token) => {
                 let (token, deadline) = (tenure.terms.token, tenure.ordered);
-                self.fence.asked(now);
                 self.order(Order::Arm(ticket.clone(), token, deadline), Some(deadline));
                 State::Arming(tenure)
             }

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use super::Member;
 use super::proposer::Phase;
 use super::tenure::Tenure;
+use super::ticket::{Local, State};
 use crate::durable::Record;
 use crate::event::{Bar, Note};
 use crate::ids::{Ballot, Lsn, MemberId, Nonce, TicketName};
@@ -97,12 +98,13 @@ impl Member {
     /// silent too when nobody hears it.
     fn find_bar(&self, now: Now) -> Option<Bar> {
         let Some(smallest) = self.smallest_expire() else { return self.find_bar_when_idle(now) };
-        // Beats write as they go, and a frame leaves after its commit: this long only if the disk stood still.
-        let stall = smallest.divided(4).max(self.settings.timing.heartbeat.times(2));
+        // A beat writes if nothing was committed for an eighth, the next one finds that: later only if the disk stood still.
+        let beats = self.settings.timing.heartbeat.times(2);
+        let stall = smallest.divided(4).max(smallest.divided(8).plus(beats));
         if now.since_at_most(self.pulse.last_commit) > stall {
             return Some(Bar::Disk);
         }
-        if !self.fence.answers_within(now, smallest.divided(4)) {
+        if !self.fence.answers_within(now, smallest.divided(4)) || self.arms_for(now, smallest.divided(4)) {
             return Some(Bar::Fence);
         }
         let unheard = match self.majority_answered() {
@@ -110,6 +112,15 @@ impl Member {
             None => self.tenures().any(|tenure| now.since_at_most(tenure.since) > smallest.divided(2)),
         };
         unheard.then_some(Bar::Unheard)
+    }
+
+    /// Whether the fence daemon has not acknowledged a tenure for so long.
+    fn arms_for(&self, now: Now, span: Span) -> bool {
+        let since = |local: &Local| match &local.state {
+            State::Arming(tenure) => Some(tenure.since),
+            _ => None,
+        };
+        self.locals.values().filter_map(since).any(|since| now.since_at_most(since) > span)
     }
 
     fn find_bar_when_idle(&self, now: Now) -> Option<Bar> {

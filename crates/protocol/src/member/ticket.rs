@@ -399,7 +399,6 @@ impl Member {
             return State::Fencing { token, reason: FenceReason::Unknown };
         };
         local.never_armed = None;
-        self.fence.asked(now);
         self.order(Order::Arm(ticket.clone(), token, deadline), Some(deadline));
         tenure.ordered = deadline;
         State::Arming(tenure)

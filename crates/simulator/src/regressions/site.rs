@@ -84,3 +84,21 @@ fn a_failback_that_comes_to_nothing_is_not_tried_again_at_once() {
     let given_up = given_up.filter(|(_, _, note)| matches!(note, Note::Released(..))).count();
     assert_eq!(given_up, 1, "once an hour at most");
 }
+
+/// Else the fence daemon seems to owe an answer for ever, and the next silence of the others ends the tenure.
+#[test]
+fn an_arming_that_a_fence_has_overtaken_is_not_waited_for() {
+    let mut s = Stage::born();
+    let slow_line = Slow { until: s.world.time + 2 * SECOND, takes: 50 * MS };
+    s.world.nodes[PARIS].fence.slow_line = slow_line;
+    s.ask(TIEBREAK, Command::Grant(db(), id_of(PARIS)));
+    s.wait_for(SECOND, "it is being armed", |s| s.ticket(PARIS).local.is_some_and(|l| l.state == "arming"));
+    s.slow_disk(PARIS, 6 * SECOND); // longer than E: what is armed too late is fenced
+    s.wait_for(30 * SECOND, "paris holds", |s| s.holder() == Some(PARIS));
+    s.run(3 * SECOND);
+    let token = s.token(PARIS);
+    assert!(token > Some(Token(257)), "under the first it never ran");
+    s.isolate(PARIS, 2700 * MS);
+    s.run(20 * SECOND);
+    assert_eq!(s.token(PARIS), token);
+}
