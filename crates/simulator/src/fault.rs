@@ -68,7 +68,7 @@ const WEIGHTS: [(u64, Fault); 20] = [
     (2, Fault::SlowLine),
     (4, Fault::SlowDisk),
     (3, Fault::Ill),
-    (4, Fault::Unhealthy),
+    (12, Fault::Unhealthy),
     (3, Fault::Stuck),
     (4, Fault::Reload),
     (2, Fault::Abandon),
@@ -92,7 +92,7 @@ impl World {
         };
         let i = self.rng.index(self.nodes.len());
         let asleep = self.nodes[i].is_asleep(self.time);
-        match fault {
+        let struck = match fault {
             Fault::Power => self.power_cycle(i),
             Fault::Blackout => self.kill_all(),
             Fault::CutOff => self.cut_off(i),
@@ -100,8 +100,11 @@ impl World {
             Fault::Abandon => self.abandon_command(),
             Fault::Image => self.keep_images(),
             Fault::Disk => self.lose_disk(i),
-            _ if asleep => {} // nobody can do anything to its processes
+            _ if asleep => false, // nobody can do anything to its processes
             _ => self.strike_processes(i, fault),
+        };
+        if struck {
+            self.coverage.met("fault", &fault);
         }
     }
 
@@ -116,8 +119,10 @@ impl World {
         hit.map_or(Fault::Kill, |(_, fault)| *fault)
     }
 
-    fn strike_processes(&mut self, i: usize, fault: Fault) {
+    /// Whether it came to anything.
+    fn strike_processes(&mut self, i: usize, fault: Fault) -> bool {
         let span = self.a_while();
+        let is_site = self.nodes[i].is_site();
         match fault {
             Fault::Kill => self.kill_for_a_while(i, span),
             Fault::Freeze => self.freeze(i, span),
@@ -126,13 +131,27 @@ impl World {
             Fault::KillFenced => self.kill_fenced(i),
             Fault::SlowLine => self.slow_line(i, span),
             Fault::SlowDisk => self.slow_disk(i, span),
-            Fault::Ill => self.nodes[i].ill_until = self.time + span,
+            Fault::Ill => {
+                self.nodes[i].ill_until = self.time + span;
+                is_site
+            }
             Fault::Unhealthy => self.find_ill(i),
-            Fault::Stuck => self.nodes[i].fence.stuck_until = self.time + span,
+            Fault::Stuck => {
+                self.nodes[i].fence.stuck_until = self.time + span;
+                is_site
+            }
             Fault::Reload => self.reload(i),
             Fault::Suspect => self.suspect(i),
-            Fault::Clone => self.clone_machine(i, span),
-            _ => {}
+            // The copy may have to recover, which it cannot while another member is gone.
+            Fault::Clone => self.plan.faults.disks && self.clone_machine(i, span),
+            Fault::Next
+            | Fault::Power
+            | Fault::Blackout
+            | Fault::CutOff
+            | Fault::Cuts
+            | Fault::Abandon
+            | Fault::Image
+            | Fault::Disk => unreachable!("strikes whether its processes can be reached or not"),
         }
     }
 
@@ -150,19 +169,22 @@ impl World {
         }
     }
 
-    fn kill_for_a_while(&mut self, i: usize, span: Time) {
+    fn kill_for_a_while(&mut self, i: usize, span: Time) -> bool {
+        let runs = self.nodes[i].process.is_some();
         self.kill_member(i);
         self.schedule(self.time + span, Happening::StartMember { node: i });
+        runs
     }
 
-    pub(crate) fn freeze(&mut self, i: usize, span: Time) {
+    pub(crate) fn freeze(&mut self, i: usize, span: Time) -> bool {
         let until = self.time + span;
         let generation = self.nodes[i].generation;
-        let Some(process) = &mut self.nodes[i].process else { return };
+        let Some(process) = &mut self.nodes[i].process else { return false };
         process.frozen_until = until;
         process.wake = None;
         self.trace(i, || format!("frozen until {}", crate::world::trace_seconds(until)));
         self.schedule(until, Happening::Thaw { node: i, generation });
+        true
     }
 
     /// While one disk is lost, nobody else's memory may be: no protocol survives a majority that forgets.
@@ -170,18 +192,22 @@ impl World {
         self.nodes.iter().enumerate().all(|(j, node)| j == i || !node.disk.suspect)
     }
 
-    pub(crate) fn power_cycle(&mut self, i: usize) {
+    pub(crate) fn power_cycle(&mut self, i: usize) -> bool {
         if !self.may_lose_power(i) {
-            return;
+            return false;
         }
         self.power_off(i);
+        if self.nodes[i].is_site() && self.rng.percent(20) {
+            self.schedule(self.time + SECOND, Happening::Attest { node: i });
+        }
         let at = self.time + self.a_while();
         self.schedule(at, Happening::Boot { node: i });
+        true
     }
 
-    fn kill_all(&mut self) {
+    fn kill_all(&mut self) -> bool {
         if self.nodes.iter().any(|node| node.disk.suspect) {
-            return;
+            return false;
         }
         let at_once = self.rng.percent(50);
         for i in 0..self.nodes.len() {
@@ -189,9 +215,10 @@ impl World {
             let at = self.time + if at_once { self.rng.range(1, SECOND) } else { self.a_while() };
             self.schedule(at, Happening::Boot { node: i });
         }
+        true
     }
 
-    fn cut_off(&mut self, i: usize) {
+    fn cut_off(&mut self, i: usize) -> bool {
         let until = self.time + self.a_while();
         let (inward, outward) = *self.rng.pick(&[(true, true), (true, false), (false, true)]);
         self.trace(i, || {
@@ -205,9 +232,10 @@ impl World {
                 self.network.cut(i, j, until);
             }
         }
+        true
     }
 
-    fn cut_some(&mut self) {
+    fn cut_some(&mut self) -> bool {
         let until = self.time + self.a_while();
         for from in 0..self.nodes.len() {
             for to in 0..self.nodes.len() {
@@ -217,18 +245,20 @@ impl World {
             }
         }
         self.trace(0, || "some links are cut".into());
+        true
     }
 
     /// An administrator edits the configuration of one member and has it read.
-    fn reload(&mut self, i: usize) {
+    fn reload(&mut self, i: usize) -> bool {
         let edition = self.rng.index(self.plan.editions.len());
         self.trace(i, || format!("reads edition {edition} of its configuration"));
         let settings = self.plan.settings_of(self.nodes[i].id, edition);
         self.nodes[i].settings = settings.clone();
         self.deliver(i, Event::Reload(settings));
+        true
     }
 
-    fn slow_disk(&mut self, i: usize, span: Time) {
+    fn slow_disk(&mut self, i: usize, span: Time) -> bool {
         let timing = self.plan.settings.timing;
         let expire = self.plan.settings.tickets.values().map(|t| t.expire).min().unwrap_or_default();
         let usual = [timing.heartbeat, timing.retry(), expire.divided(4), expire.divided(2), expire];
@@ -236,79 +266,97 @@ impl World {
         let takes = self.rng.range(most / 2, most);
         self.trace(i, || format!("commits take {takes} ns for {span} ns"));
         self.nodes[i].slow_disk = Slow { until: self.time + span, takes };
+        true
     }
 
-    fn slow_line(&mut self, i: usize, span: Time) {
+    fn slow_line(&mut self, i: usize, span: Time) -> bool {
         let takes = self.rng.range(100 * MS, 3 * SECOND);
         self.trace(i, || format!("the line to the fence daemon takes {takes} ns for {span} ns"));
         self.nodes[i].fence.slow_line = Slow { until: self.time + span, takes };
+        self.nodes[i].is_site()
     }
 
     /// The health check of something that runs has failed too often.
-    fn find_ill(&mut self, i: usize) {
+    fn find_ill(&mut self, i: usize) -> bool {
         let running: Vec<_> = self.nodes[i].fence.running.clone().into_iter().collect();
         if running.is_empty() || !self.runs(i) {
-            return;
+            return false;
         }
         let (name, token) = self.rng.pick(&running);
         let event = Event::Unhealthy(ticket_of(name), Token(*token));
         let generation = self.nodes[i].generation;
         let at = self.time + self.rng.range(0, 50 * MS); // on its way it may be overtaken
         self.schedule(at, Happening::Member { node: i, generation, event });
+        true
     }
 
     /// Whoever gave a command goes away. For the observer it stays open: what it wrote may come true at any time.
-    fn abandon_command(&mut self) {
+    fn abandon_command(&mut self) -> bool {
         let open: Vec<_> = self.workload.open.iter().map(|(id, (_, via, _))| (*id, *via)).collect();
-        if !open.is_empty() {
-            let (id, via) = *self.rng.pick(&open);
-            self.trace(via, || format!("nobody waits for {id:?} any more"));
-            self.deliver(via, Event::Abandon(id));
+        if open.is_empty() {
+            return false;
         }
+        let (id, via) = *self.rng.pick(&open);
+        self.trace(via, || format!("nobody waits for {id:?} any more"));
+        self.deliver(via, Event::Abandon(id));
+        true
     }
 
     /// Two other clocks have leapt. A new process begins anew, and looks for witnesses; as it never trusts its disk, only
     /// where everybody comes back in the end.
-    fn suspect(&mut self, i: usize) {
+    fn suspect(&mut self, i: usize) -> bool {
         let at_once = self.nodes[i].process.as_ref().is_some_and(|process| process.committing.is_none());
-        if self.plan.faults.disks && self.may_lose_power(i) && self.runs(i) && at_once {
+        let may = self.plan.faults.disks && self.may_lose_power(i) && self.runs(i) && at_once;
+        if may {
             self.deliver(i, Event::Suspect);
         }
+        may
     }
 
     /// Somebody takes a backup of some machines.
-    fn keep_images(&mut self) {
+    fn keep_images(&mut self) -> bool {
         for i in 0..self.nodes.len() {
             if self.rng.percent(50) {
                 let disk = &mut self.nodes[i].disk;
                 disk.image = Some(Box::new((disk.durable.clone(), disk.lsn)));
             }
         }
+        true
     }
 
     /// A disk is put back in time, or lost: one at a time, since no protocol survives a majority that forgets.
-    fn lose_disk(&mut self, i: usize) {
+    fn lose_disk(&mut self, i: usize) -> bool {
         let others_sound = self.may_lose_power(i);
         let others_vote = (0..self.nodes.len()).filter(|&j| j != i && self.nodes[j].votes(self.time)).count();
         if !self.plan.faults.disks || !others_sound || others_vote + 1 < self.nodes.len() {
-            return;
+            return false;
         }
         if self.nodes[i].disk.durable.own.formation.is_none() {
-            return;
+            return false;
         }
         self.power_off(i);
         let wiped = self.nodes.len() > 2 && self.rng.percent(40);
+        let intact = !wiped && self.rng.percent(20);
         let identity = Identity(u128::from(self.rng.next()));
         let disk = &mut self.nodes[i].disk;
-        match disk.image.take() {
-            Some(image) if !wiped => (disk.durable, disk.lsn) = *image,
-            None if !wiped => {} // nothing is missing, and nobody can know
-            _ => *disk = Disk::new(identity),
-        }
+        let kind = match disk.image.take().filter(|_| !intact) {
+            Some(image) if !wiped => {
+                (disk.durable, disk.lsn) = *image;
+                if disk.durable.own.formation.is_some() { "PutBack" } else { "BeforeBirth" }
+            }
+            None if !wiped => "Unproven", // nothing is missing, and nobody can know
+            _ => {
+                *disk = Disk::new(identity);
+                "Wiped"
+            }
+        };
+        self.coverage.met("disk", &kind);
+        let disk = &mut self.nodes[i].disk;
         disk.suspect = true;
         self.nodes[i].proof = None;
         self.trace(i, || format!("disk lost, wiped {wiped}"));
         let at = self.time + self.a_while();
         self.schedule(at, Happening::Boot { node: i });
+        true
     }
 }

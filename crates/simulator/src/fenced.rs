@@ -141,13 +141,15 @@ impl World {
         deadman.is_some_and(|d| d.views().any(|(_, view)| matches!(view.state, State::Fencing { .. })))
     }
 
-    pub(crate) fn kill_fenced(&mut self, i: usize) {
-        if self.end_fenced(i) {
+    pub(crate) fn kill_fenced(&mut self, i: usize) -> bool {
+        let runs = self.end_fenced(i);
+        if runs {
             self.trace(i, || "fence daemon killed".into());
             self.tell_member(i, FenceEvent::Down);
             let at = self.time + self.plan.fence.restart;
             self.schedule(at, Happening::StartFenced { node: i });
         }
+        runs
     }
 
     pub(crate) fn order_fenced(&mut self, i: usize, order: protocol::Order, incarnation: u64) {
@@ -187,7 +189,8 @@ impl World {
             _ => LevelEnd::Well,
         };
         if let LevelEnd::Restarted = ends {
-            return self.power_cycle(i);
+            self.power_cycle(i);
+            return;
         }
         let well = matches!(ends, LevelEnd::Well);
         let fence = &mut self.nodes[i].fence;

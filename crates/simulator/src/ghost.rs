@@ -19,14 +19,14 @@ impl World {
     /// Only of a member that fences nothing: with the fence daemon's disk cloned, the copy would give receipts for what
     /// the original runs, and only an operator can know of that. Nor while another's disk is lost, as the
     /// copy has to recover.
-    pub(crate) fn clone_machine(&mut self, i: usize, span: Time) {
+    pub(crate) fn clone_machine(&mut self, i: usize, span: Time) -> bool {
         if self.nodes[i].is_site() || self.ghost.is_some() || !self.runs(i) || !self.may_lose_power(i) {
-            return;
+            return false;
         }
         let newest = self.newest_generation();
         let node = &mut self.nodes[i];
         let (disk, generation) = (node.disk.clone(), node.generation);
-        let Some(mut process) = node.process.take() else { return };
+        let Some(mut process) = node.process.take() else { return false };
         // What the old machine was committing is on its own disk, if anywhere.
         process.frozen_until = self.time + span;
         process.wake = None;
@@ -43,6 +43,7 @@ impl World {
         node.proof = None;
         let at = self.time + self.rng.range(crate::clock::MS, span);
         self.schedule(at, Happening::StartMember { node: i });
+        true
     }
 
     /// Whether what happens to process `generation` of `i` happens to an old machine.

@@ -9,6 +9,7 @@
 mod checks;
 mod clock;
 pub mod cost;
+mod coverage;
 mod fault;
 mod fenced;
 mod ghost;
@@ -27,5 +28,6 @@ mod story;
 mod workload;
 mod world;
 
+pub use coverage::Coverage;
 pub use plan::{Options, Plan};
 pub use run::{Report, Violation, run};

@@ -39,9 +39,9 @@ impl World {
     }
 
     /// The machine is suspended: nothing on it runs, and only one of its clocks goes on.
-    pub(crate) fn suspend(&mut self, i: usize, span: Time) {
+    pub(crate) fn suspend(&mut self, i: usize, span: Time) -> bool {
         if !self.nodes[i].up || self.nodes[i].is_asleep(self.time) {
-            return;
+            return false;
         }
         let until = self.time + span;
         self.trace(i, || format!("suspended until {}", trace_seconds(until)));
@@ -51,6 +51,7 @@ impl World {
         node.fence.dormant = std::mem::take(&mut node.fence.running);
         // Queued first at its time, so that whatever was put off until then finds the machine awake.
         self.schedule(until, Happening::Resume { node: i, at: until });
+        true
     }
 
     pub(crate) fn resume(&mut self, i: usize, at: Time) {
@@ -74,9 +75,9 @@ impl World {
     }
 
     /// One of the clocks gets another rate, within what is promised.
-    pub(crate) fn change_rate(&mut self, i: usize) {
+    pub(crate) fn change_rate(&mut self, i: usize) -> bool {
         if self.fences(i) {
-            return; // limits of programs that run are counted out already
+            return false; // limits of programs that run are counted out already
         }
         let drift = i64::from(self.plan.settings.timing.drift.ppm());
         let (ppm, boot) = (draw_rate(&mut self.rng, drift), self.rng.percent(50));
@@ -84,6 +85,7 @@ impl World {
         self.change_clocks(i, |clocks, time| {
             if boot { clocks.boot.run_at(time, ppm) } else { clocks.raw.run_at(time, ppm) }
         });
+        true
     }
 
     /// Changes how the clocks run; whatever waits for a reading waits until another time now.

@@ -230,7 +230,7 @@ fn draw_settings(
         takeover: if rng.percent(15) { Takeover::Confirmed } else { Takeover::Timed },
         order: if rng.percent(50) { sites.clone() } else { sites.iter().rev().copied().collect() },
         failback: rng.percent(20),
-        takeover_limit: u32::try_from(rng.range(3, 100)).unwrap_or(3),
+        takeover_limit: *rng.pick(&[2, 3, 100]),
     };
     let local = LocalTicket { check_within: Span::from_millis(100), check_hold: Span::from_secs(8) };
     Settings {

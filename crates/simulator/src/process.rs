@@ -216,6 +216,7 @@ impl World {
         for note in &effects.notes {
             self.trace(i, || format!("* {note:?}"));
             self.checks_note(i, note);
+            self.coverage.met("note", note);
             if let Some(noted) = &mut self.noted {
                 noted.push((self.time, i, note.clone()));
             }
@@ -246,6 +247,7 @@ impl World {
         for (to, frame) in frames {
             let Some(to) = self.nodes.iter().position(|node| node.id == to) else { continue };
             self.frames += 1;
+            frame.bodies.iter().for_each(|body| self.coverage.met("said", body));
             self.checks_frame(i, to, &frame);
             if self.lost.as_ref().is_some_and(|lost| lost(i, to, &frame)) {
                 continue;

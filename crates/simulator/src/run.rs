@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use sitegate_protocol::{Command, StandbyMode, Takeover, TicketName, Token, Wanted};
 
 use crate::clock::{SECOND, Time};
+use crate::coverage::Coverage;
 use crate::plan::{Options, Plan};
 use crate::world::{Happening, World};
 
@@ -36,6 +37,8 @@ pub struct Report {
     pub losses: u64,
     /// Commands that were answered with what holds.
     pub commands_done: u64,
+    /// What it met.
+    pub coverage: Coverage,
     /// What was violated, if anything.
     pub violation: Option<Violation>,
     /// The command that replays the run.
@@ -62,6 +65,7 @@ pub fn run(options: Options, print: bool) -> Report {
         tenures: world.checks.tenures,
         losses: world.checks.losses,
         commands_done: world.workload.done,
+        coverage: world.coverage,
         violation: world.checks.take_violation(),
         replay,
     }

@@ -16,7 +16,6 @@ pub(crate) struct Workload {
     /// Given and not answered: the command, and where.
     pub(crate) open: BTreeMap<CommandId, (Command, usize, Time)>,
     pub(crate) done: u64,
-    pub(crate) refused: u64,
 }
 
 impl World {
@@ -35,6 +34,20 @@ impl World {
         self.command(via, command);
     }
 
+    /// Somebody vouches for the death of site `i`, to a member that votes, for a ticket that it held as far as its disk knows.
+    pub(crate) fn attest(&mut self, i: usize) {
+        let registers = &self.nodes[i].disk.durable.registers;
+        let site = self.nodes[i].id;
+        let held = registers.iter().find_map(|(key, register)| {
+            let tenancy = register.accepted()?.value.ownership()?.held()?;
+            key.ticket().filter(|_| tenancy.site == site).cloned()
+        });
+        let via = (0..self.nodes.len()).find(|&via| self.nodes[via].votes(self.time));
+        if let (Some(ticket), Some(via)) = (held, via.filter(|_| !self.calm)) {
+            self.command(via, Command::AttestDead(site, Some(ticket)));
+        }
+    }
+
     fn draw_command(&mut self) -> Command {
         let ticket = self.rng.pick(&self.plan.tickets).clone();
         let sites: Vec<_> = self.nodes.iter().filter(|n| n.role == Role::Site).map(|n| n.id).collect();
@@ -47,8 +60,8 @@ impl World {
             74..82 => Command::Resume(ticket),
             82..85 => Command::Standby(site, StandbyMode::Vacate),
             85..87 => Command::Standby(site, StandbyMode::Keep),
-            87..94 => Command::Standby(site, StandbyMode::Online),
-            94..98 => Command::AttestDead(site, Some(ticket)),
+            87..95 => Command::Standby(site, StandbyMode::Online),
+            95..96 => Command::AttestDead(site, Some(ticket)),
             _ => {
                 let member = self.nodes[self.rng.index(self.nodes.len())].id;
                 Command::Readmit(member)
@@ -102,13 +115,14 @@ impl World {
         match reply {
             Reply::Done(done) => {
                 self.workload.done += 1;
+                self.coverage.met("done", &command);
                 // A revoke that finds the ticket held by then was overtaken by somebody else's wish.
                 if !matches!(command, Command::Revoke(_)) || matches!(done, Done::Free(_)) {
                     let open = self.workload.open.values().map(|(command, ..)| command);
                     self.checks.wishes.confirmed(&command, given, self.time, open);
                 }
             }
-            Reply::Refused(_) => self.workload.refused += 1,
+            Reply::Refused(refusal) => self.coverage.met("refusal", refusal),
             Reply::Recorded => {}
         }
     }

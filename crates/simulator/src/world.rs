@@ -7,6 +7,7 @@ use sitegate_protocol::{Event, Frame, Identity, Note};
 
 use crate::checks::Checks;
 use crate::clock::Time;
+use crate::coverage::Coverage;
 use crate::fault::Fault;
 use crate::fenced::Fencing;
 use crate::ghost::Ghost;
@@ -69,6 +70,10 @@ pub(crate) enum Happening {
     },
     Fault(Fault),
     Command,
+    /// An operator has seen that a site has no power, and vouches for it.
+    Attest {
+        node: usize,
+    },
 }
 
 impl Happening {
@@ -84,7 +89,12 @@ impl Happening {
             | Self::Wake { node, generation, .. }
             | Self::Committed { node, generation }
             | Self::Thaw { node, generation } => Some((*node, Some(*generation))),
-            Self::Boot { .. } | Self::Resume { .. } | Self::Exorcise | Self::Fault(_) | Self::Command => None,
+            Self::Boot { .. }
+            | Self::Resume { .. }
+            | Self::Exorcise
+            | Self::Fault(_)
+            | Self::Command
+            | Self::Attest { .. } => None,
         }
     }
 }
@@ -106,6 +116,7 @@ pub(crate) struct World {
     pub(crate) events_max: u64,
     pub(crate) frames: u64,
     pub(crate) commits: u64,
+    pub(crate) coverage: Coverage,
     pub(crate) calm: bool,
     /// A machine without power that nobody switches on again.
     pub(crate) dead: Option<usize>,
@@ -162,6 +173,7 @@ impl World {
             events_max: u64::MAX,
             frames: 0,
             commits: 0,
+            coverage: Coverage::default(),
             calm: false,
             dead: None,
             ghost: None,
@@ -254,6 +266,7 @@ impl World {
             Happening::FenceDisk { node, generation } => self.fence_written(node, generation),
             Happening::Fault(fault) => self.strike(fault),
             Happening::Command => self.give_command(),
+            Happening::Attest { node } => self.attest(node),
         }
     }
 

@@ -1,0 +1,183 @@
+//! What runs have met: faults that struck, what members noted, said and refused. A sweep that meets too little proves little.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+/// How often each thing was met, by its kind and name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Coverage {
+    counts: BTreeMap<&'static str, BTreeMap<String, u64>>,
+}
+
+/// What a sweep has to meet: every fault, and every branch of the protocol that is taken only when something goes wrong.
+const EXPECTED: [(&str, &[&str]); 6] = [
+    (
+        "fault",
+        &[
+            "Kill",
+            "Freeze",
+            "Suspend",
+            "Drift",
+            "Power",
+            "Blackout",
+            "CutOff",
+            "Cuts",
+            "KillFenced",
+            "SlowLine",
+            "SlowDisk",
+            "Ill",
+            "Unhealthy",
+            "Stuck",
+            "Reload",
+            "Abandon",
+            "Suspect",
+            "Image",
+            "Disk",
+            "Clone",
+        ],
+    ),
+    ("done", &["Grant", "Revoke", "Move", "Pause", "Resume", "Standby", "AttestDead", "Readmit"]),
+    ("disk", &["Wiped", "PutBack", "BeforeBirth", "Unproven"]),
+    (
+        "note",
+        &[
+            "Born",
+            "Recovering",
+            "Recovered",
+            "TrustsDisk",
+            "Voting",
+            "Quarantined",
+            "EpochChanged",
+            "Stranger",
+            "PeerRestarted",
+            "RolledBack",
+            "CheckFailed",
+            "Acquired",
+            "Held",
+            "Resumed",
+            "Lost",
+            "Relinquishing",
+            "Fenced",
+            "FenceFailing",
+            "Released",
+            "Intent",
+            "Standby",
+            "Flapping",
+            "StartFailed",
+            "Unhealthy",
+            "RestartsHere",
+            "Barred",
+            "Unbarred",
+            "Parked",
+        ],
+    ),
+    (
+        "refusal",
+        &[
+            "NotVoting",
+            "HeldElsewhere",
+            "NotHeld",
+            "Paused",
+            "Revoked",
+            "OnStandby",
+            "Unwilling",
+            "Unreachable",
+            "NothingHeld",
+            "Overruled",
+            "WentTo",
+            "NotQuarantined",
+            "TooFewMembers",
+        ],
+    ),
+    (
+        "said",
+        &[
+            "Promise",
+            "Nack",
+            "Leased",
+            "Accept",
+            "Accepted",
+            "Chosen",
+            "Heartbeat",
+            "Ack",
+            "Ping",
+            "Pong",
+            "ListAsk",
+            "Listing",
+            "Forgo",
+            "Compare",
+            "Want",
+            "Settle",
+            "Settled",
+            "Willing",
+            "Willingness",
+            "HeardAsk",
+            "Heard",
+            "Meet",
+            "Met",
+            "RecoverAsk",
+            "RecoverPage",
+            "Epoch",
+            "RolledBack",
+        ],
+    ),
+];
+
+impl Coverage {
+    /// `what` was met; only the name of its variant counts.
+    pub(crate) fn met(&mut self, kind: &'static str, what: &impl Debug) {
+        let text = format!("{what:?}").replace('"', "");
+        let end = text.find(|c: char| !c.is_alphanumeric()).unwrap_or(text.len());
+        *self.counts.entry(kind).or_default().entry(text[..end].to_owned()).or_default() += 1;
+    }
+
+    /// Adds what other runs have met.
+    pub fn add(&mut self, other: &Self) {
+        for (kind, names) in &other.counts {
+            let of_kind = self.counts.entry(kind).or_default();
+            for (name, count) in names {
+                *of_kind.entry(name.clone()).or_default() += count;
+            }
+        }
+    }
+
+    /// Everything that was met, by kind and name.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &str, u64)> {
+        self.counts
+            .iter()
+            .flat_map(|(kind, names)| names.iter().map(|(name, count)| (*kind, name.as_str(), *count)))
+    }
+
+    /// What was to be met and was met less often than `least`.
+    #[must_use]
+    pub fn missing(&self, least: u64) -> Vec<String> {
+        let met = |kind: &str, name: &str| {
+            self.counts.get(kind).and_then(|names| names.get(name)).copied().unwrap_or(0)
+        };
+        let expected = EXPECTED.iter().flat_map(|(kind, names)| names.iter().map(move |name| (*kind, *name)));
+        expected
+            .map(|(kind, name)| (kind, name, met(kind, name)))
+            .filter(|(.., count)| *count < least)
+            .map(|(kind, name, count)| format!("{kind} {name}: {count}"))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_met_too_seldom_is_named() {
+        let mut coverage = Coverage::default();
+        (0..3).for_each(|_| coverage.met("disk", &"Wiped"));
+        coverage.met("disk", &Some(1));
+        assert!(!coverage.missing(3).contains(&"disk Wiped: 3".to_owned()));
+        assert!(coverage.missing(4).contains(&"disk Wiped: 3".to_owned()));
+        assert!(coverage.missing(1).contains(&"fault Kill: 0".to_owned()));
+        let mut sum = Coverage::default();
+        sum.add(&coverage);
+        sum.add(&coverage);
+        assert!(sum.iter().any(|met| met == ("disk", "Some", 2)));
+    }
+}
