@@ -86,14 +86,16 @@ pub enum Environment {
     Has(Vec<u8>),
     /// There is no such variable.
     Lacks,
-    /// Nothing can be seen: we may not look, or the process is in the middle of an exec.
+    /// It has none yet: the process is in the middle of an exec, and will have one.
+    InExec,
+    /// We may not look, or it has ended.
     Hidden,
 }
 
 /// The value of an environment variable that the process was started with.
 #[must_use]
 pub fn environment(pid: i32, variable: &str) -> Environment {
-    let mut bytes = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let Ok(mut bytes) = fs::read(format!("/proc/{pid}/environ")) else { return Environment::Hidden };
     if bytes.is_empty() {
         // A first thread that has exited shows nothing; the others still do.
         let other = threads(pid).find(|tid| *tid != pid);
@@ -101,11 +103,24 @@ pub fn environment(pid: i32, variable: &str) -> Environment {
         bytes = other.unwrap_or_default();
     }
     if bytes.is_empty() {
-        return Environment::Hidden;
+        return if is_in_exec(pid) { Environment::InExec } else { Environment::Lacks };
     }
     let entries = bytes.split(|b| *b == 0);
     let mut values = entries.filter_map(|entry| entry.strip_prefix(variable.as_bytes())?.strip_prefix(b"="));
     values.next().map_or(Environment::Lacks, |value| Environment::Has(value.to_vec()))
+}
+
+/// Whether a process whose environment we may read, and which shows none, has not been given its own yet: fields 9 (`flags`) and
+/// 51 (`env_end`) of proc(5). Threads of the kernel never have one.
+fn is_in_exec(pid: i32) -> bool {
+    /// `PF_KTHREAD` of the kernel's sched.h.
+    const KERNEL_THREAD: u64 = 0x0020_0000;
+    let Ok(line) = fs::read(format!("/proc/{pid}/stat")) else { return false };
+    let Some(after_name) = line.iter().rposition(|b| *b == b')') else { return false };
+    let rest = String::from_utf8_lossy(&line[after_name + 1..]);
+    // The first that is left is field 3.
+    let field = |number: usize| rest.split_ascii_whitespace().nth(number - 3)?.parse::<u64>().ok();
+    field(9).is_some_and(|flags| flags & KERNEL_THREAD == 0) && field(51) == Some(0)
 }
 
 /// The program's name, for messages.
@@ -169,6 +184,21 @@ mod tests {
         let Environment::Has(path) = environment(pid, "PATH") else { panic!("no PATH") };
         assert_eq!(OsStr::from_bytes(&path), std::env::var_os("PATH").unwrap());
         assert_eq!(environment(pid, "PAT"), Environment::Lacks);
+    }
+
+    #[test]
+    fn an_environment_may_be_empty() {
+        let mut child = std::process::Command::new("/bin/sleep").arg("600").env_clear().spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while fs::read(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim_ascii() != b"sleep")
+            || environment(pid, "PATH") == Environment::InExec
+        {
+            assert!(std::time::Instant::now() < until, "it does not get through its exec");
+        }
+        assert_eq!(environment(pid, "PATH"), Environment::Lacks);
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     #[test]

@@ -72,6 +72,8 @@ struct Job {
     still_looks: u32,
     /// How many looks in a row have found nothing.
     empty_looks: u32,
+    /// What was in the middle of an exec when the first of these looked, and still is.
+    doubtful: BTreeSet<Process>,
     trouble: Option<String>,
     done: oneshot::Sender<Result<Swept, NotSwept>>,
 }
@@ -102,6 +104,7 @@ impl Sweeper {
             populated: Vec::new(),
             still_looks: 0,
             empty_looks: 0,
+            doubtful: BTreeSet::new(),
             trouble: None,
             done,
         };
@@ -192,7 +195,7 @@ impl Job {
     fn advance(&mut self, look: &Look, dying: &mut Vec<OwnedFd>) -> Progress {
         self.trouble.clone_from(&look.failed);
         let found = look.belonging(&self.target.mark, &self.signalled);
-        if self.is_over(&found) {
+        if self.is_over(&found, look) {
             for group in &self.target.cgroups {
                 group.remove();
             }
@@ -203,9 +206,10 @@ impl Job {
             self.send(stat.process, signal, dying);
         }
         // Whoever has found nothing once looks once more, however late it is.
-        if Instant::now() < self.until || self.empty_looks > 0 {
+        if Instant::now() < self.until || (self.empty_looks > 0 && self.doubtful.is_empty()) {
             return Progress::Again;
         }
+        let found: Vec<Stat> = found.into_iter().chain(look.stats_of(&self.doubtful)).collect();
         let name = |s: &Stat| format!("{} ({})", s.process.pid, process::name(s.process.pid));
         let mut left: Vec<String> = found.iter().take(LEFT_NAMED_MAX).map(name).collect();
         if found.len() > LEFT_NAMED_MAX {
@@ -216,15 +220,24 @@ impl Job {
         Progress::Done(Err(NotSwept(left.join(", "))))
     }
 
-    /// One look can miss a process whose pid lies where the look has already been, or that is in the middle of an exec; a
-    /// second one cannot miss it too, since by then there is nobody left to fork it.
-    fn is_over(&mut self, found: &[Stat]) -> bool {
+    /// One look can miss a process whose pid lies where the look has already been; a second one cannot miss it too, since by then
+    /// there is nobody left to fork it. What is in the middle of an exec, which may take long on a busy machine, is waited for.
+    fn is_over(&mut self, found: &[Stat], look: &Look) -> bool {
         if !found.is_empty() || !self.populated.is_empty() || self.trouble.is_some() {
             self.empty_looks = 0;
             return false;
         }
+        // One that has ended meanwhile may have forked first.
+        if self.doubtful.iter().any(|process| !look.has(*process)) {
+            self.empty_looks = 0;
+        }
+        if self.empty_looks == 0 {
+            self.doubtful.clone_from(&look.in_exec);
+        } else {
+            self.doubtful.retain(|process| look.in_exec.contains(process));
+        }
         self.empty_looks += 1;
-        self.empty_looks >= 2
+        self.empty_looks >= 2 && self.doubtful.is_empty()
     }
 
     /// Stop first. Once two looks have found the same processes, all standing still, none can have forked away unseen,

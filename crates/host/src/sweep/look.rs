@@ -14,6 +14,8 @@ pub(super) struct Look {
     stats: BTreeMap<i32, Stat>,
     children: HashMap<i32, Vec<i32>>,
     marked: Vec<(String, i32)>,
+    /// In the middle of an exec, which will mark them or not.
+    pub(super) in_exec: BTreeSet<Process>,
     pub(super) failed: Option<String>,
 }
 
@@ -21,7 +23,8 @@ impl Look {
     pub(super) fn take(marks: &mut Marks) -> Self {
         let own = i32::try_from(std::process::id()).unwrap_or(0);
         let (stats, children) = (BTreeMap::new(), HashMap::new());
-        let mut look = Self { own, stats, children, marked: Vec::new(), failed: None };
+        let (marked, in_exec) = (Vec::new(), BTreeSet::new());
+        let mut look = Self { own, stats, children, marked, in_exec, failed: None };
         match process::all() {
             Ok(all) => all.into_iter().filter(Stat::alive).for_each(|stat| look.add(stat, marks)),
             Err(error) => look.failed = Some(format!("cannot read /proc: {error}")),
@@ -42,9 +45,12 @@ impl Look {
             None => match process::environment(pid, MARK_VARIABLE) {
                 Environment::Has(mark) => Some(String::from_utf8_lossy(&mark).into_owned()),
                 Environment::Lacks => None,
-                // Nothing is remembered of it: in the middle of an exec it shows nothing, and a mark right after.
-                Environment::Hidden => {
-                    self.add_unmarked(stat);
+                // Nothing is remembered of it: it may bear a mark right after.
+                hidden @ (Environment::InExec | Environment::Hidden) => {
+                    if hidden == Environment::InExec {
+                        self.in_exec.insert(stat.process);
+                    }
+                    self.add_without_mark(stat);
                     return;
                 }
             },
@@ -53,13 +59,27 @@ impl Look {
         if let Some(mark) = mark {
             self.marked.push((mark, pid));
         }
-        self.add_unmarked(stat);
+        self.add_without_mark(stat);
     }
 
-    fn add_unmarked(&mut self, stat: Stat) {
+    /// Whether the process was there.
+    pub(super) fn has(&self, process: Process) -> bool {
+        self.stats.get(&process.pid).is_some_and(|stat| stat.process == process)
+    }
+
+    fn add_without_mark(&mut self, stat: Stat) {
         let pid = stat.process.pid;
         self.children.entry(stat.parent).or_default().push(pid);
         self.stats.insert(pid, stat);
+    }
+
+    /// What of `processes` was there.
+    pub(super) fn stats_of(&self, processes: &BTreeSet<Process>) -> impl Iterator<Item = Stat> {
+        processes
+            .iter()
+            .filter(|process| self.has(**process))
+            .filter_map(|process| self.stats.get(&process.pid))
+            .copied()
     }
 
     /// The living processes that bear the mark or were known before, and their descendants; never this process.

@@ -33,6 +33,34 @@ fn the_marks_of_the_dead_are_forgotten() {
     assert!(!marks.contains_key(&dead) && !marks.is_empty());
 }
 
+#[test]
+fn what_is_in_the_middle_of_an_exec_is_waited_for() {
+    let (done, _answer) = oneshot::channel();
+    let mut job = Job {
+        target: target("nobody"),
+        until: Instant::now(),
+        signalled: BTreeSet::new(),
+        populated: Vec::new(),
+        still_looks: 0,
+        empty_looks: 0,
+        doubtful: BTreeSet::new(),
+        trouble: None,
+        done,
+    };
+    let mut marks = Marks::default();
+    let me = process::stat(i32::try_from(std::process::id()).unwrap()).unwrap().process;
+    let mut look = Look::take(&mut marks);
+    look.in_exec = BTreeSet::from([me]);
+    assert!(!job.is_over(&[], &look), "the first look");
+    assert!(!job.is_over(&[], &look), "it may come to bear the mark");
+    look.in_exec.clear();
+    assert!(job.is_over(&[], &look), "it bears none");
+
+    (job.empty_looks, job.doubtful) = (1, BTreeSet::from([Process { pid: i32::MAX, started: 0 }]));
+    assert!(!job.is_over(&[], &look), "it has ended, and may have forked before");
+    assert!(job.is_over(&[], &look), "whom nobody has seen");
+}
+
 fn target(mark: &str) -> Target {
     Target { mark: mark.to_owned(), cgroups: Vec::new() }
 }
