@@ -6,15 +6,16 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::iter;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::mpsc::{self, TrySendError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Signal;
 use rustix::time::Timespec;
-use tokio::sync::oneshot;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use crate::cgroup::Cgroup;
@@ -58,7 +59,7 @@ const ANSWER_AFTER: Duration = Duration::from_secs(1);
 /// that wait.
 #[derive(Clone, Debug)]
 pub struct Sweeper {
-    jobs: mpsc::SyncSender<Job>,
+    jobs: mpsc::Sender<Job>,
 }
 
 #[derive(Debug)]
@@ -84,8 +85,8 @@ impl Sweeper {
     /// # Errors
     /// If no thread can be started.
     pub fn start() -> io::Result<Self> {
-        let (jobs, queue) = mpsc::sync_channel(JOBS_MAX);
-        thread::Builder::new().name("sweeper".to_owned()).spawn(move || serve(&queue))?;
+        let (jobs, queue) = mpsc::channel(JOBS_MAX);
+        thread::Builder::new().name("sweeper".to_owned()).spawn(move || serve(queue))?;
         Ok(Self { jobs })
     }
 
@@ -96,24 +97,13 @@ impl Sweeper {
     /// [`NotSwept`] with what is left and why.
     pub async fn kill(&self, target: Target, within: Duration) -> Result<Swept, NotSwept> {
         let (done, result) = oneshot::channel();
-        let until = Instant::now() + within;
-        let job = Job {
-            target,
-            until,
-            signalled: BTreeSet::new(),
-            populated: Vec::new(),
-            still_looks: 0,
-            empty_looks: 0,
-            doubtful: BTreeSet::new(),
-            trouble: None,
-            done,
-        };
+        let job = Job::new(target, Instant::now() + within, done);
         let gone = || NotSwept("the thread that kills has ended".to_owned());
         self.jobs.try_send(job).map_err(|refused| match refused {
             TrySendError::Full(_) => {
                 NotSwept(format!("{JOBS_MAX} kills wait for the thread that kills: it hangs"))
             }
-            TrySendError::Disconnected(_) => gone(),
+            TrySendError::Closed(_) => gone(),
         })?;
         match timeout(within + ANSWER_AFTER, result).await {
             Ok(answer) => answer.map_err(|_| gone())?,
@@ -126,12 +116,12 @@ impl Sweeper {
 /// raced with the last look, a process stopping) is seen this much later.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
-fn serve(queue: &mpsc::Receiver<Job>) {
-    while let Ok(first) = queue.recv() {
+fn serve(mut queue: mpsc::Receiver<Job>) {
+    while let Some(first) = queue.blocking_recv() {
         let mut jobs = vec![first];
         let mut marks = Marks::default();
         while !jobs.is_empty() {
-            jobs.extend(queue.try_iter());
+            jobs.extend(iter::from_fn(|| queue.try_recv().ok()));
             jobs = pass(jobs, &mut marks);
         }
     }
@@ -170,6 +160,20 @@ enum Progress {
 }
 
 impl Job {
+    fn new(target: Target, until: Instant, done: oneshot::Sender<Result<Swept, NotSwept>>) -> Self {
+        Self {
+            target,
+            until,
+            signalled: BTreeSet::new(),
+            populated: Vec::new(),
+            still_looks: 0,
+            empty_looks: 0,
+            doubtful: BTreeSet::new(),
+            trouble: None,
+            done,
+        }
+    }
+
     /// Kills what is in the control groups, and sees what is still there.
     fn kill_groups(&mut self) {
         self.populated.clear();

@@ -36,17 +36,7 @@ fn the_marks_of_the_dead_are_forgotten() {
 #[test]
 fn what_is_in_the_middle_of_an_exec_is_waited_for() {
     let (done, _answer) = oneshot::channel();
-    let mut job = Job {
-        target: target("nobody"),
-        until: Instant::now(),
-        signalled: BTreeSet::new(),
-        populated: Vec::new(),
-        still_looks: 0,
-        empty_looks: 0,
-        doubtful: BTreeSet::new(),
-        trouble: None,
-        done,
-    };
+    let mut job = Job::new(target("nobody"), Instant::now(), done);
     let mut marks = Marks::default();
     let me = process::stat(i32::try_from(std::process::id()).unwrap()).unwrap().process;
     let mut look = Look::take(&mut marks);
@@ -136,7 +126,7 @@ async fn empties_a_control_group() {
 /// A thread that hangs is played by a queue that nobody reads.
 #[tokio::test]
 async fn a_thread_that_hangs_is_not_waited_for() {
-    let (jobs, queue) = mpsc::sync_channel(1);
+    let (jobs, queue) = mpsc::channel(1);
     let sweeper = Sweeper { jobs };
     let waits = sweeper.kill(target(&mark("hangs")), Duration::ZERO).await.unwrap_err();
     assert!(waits.0.contains("does not answer"), "{waits}");
