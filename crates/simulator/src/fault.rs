@@ -128,7 +128,7 @@ impl World {
             Fault::Freeze => self.freeze(i, span),
             Fault::Suspend => self.suspend(i, span),
             Fault::Drift => self.change_rate(i),
-            Fault::KillFenced => self.kill_fenced(i),
+            Fault::KillFenced => self.strike_fenced(i),
             Fault::SlowLine => self.slow_line(i, span),
             Fault::SlowDisk => self.slow_disk(i, span),
             Fault::Ill => {

@@ -37,6 +37,8 @@ pub(crate) struct FenceHost {
     pub(crate) running: BTreeMap<Name, u64>,
     /// What ran when the machine was suspended.
     pub(crate) dormant: BTreeMap<Name, u64>,
+    /// The fence daemon was killed in the middle of the plan that runs, or of one that is due.
+    interrupted: bool,
     /// Plans fail, for a while, until somebody looks after what they should end.
     pub(crate) stuck_until: Time,
     /// Start hooks that have not come to their exec yet: they outlive the fence daemon.
@@ -139,6 +141,19 @@ impl World {
     pub(crate) fn fences(&self, i: usize) -> bool {
         let deadman = self.nodes[i].fence.deadman.as_ref();
         deadman.is_some_and(|d| d.views().any(|(_, view)| matches!(view.state, State::Fencing { .. })))
+    }
+
+    /// A fault: in the middle of a plan only where A has room for that, and once.
+    pub(crate) fn strike_fenced(&mut self, i: usize) -> bool {
+        let fences = self.fences(i);
+        if fences && (!self.plan.fence.twice || self.nodes[i].fence.interrupted) {
+            return false;
+        }
+        if fences {
+            self.coverage.met("fence", &"Interrupted");
+        }
+        self.nodes[i].fence.interrupted = fences;
+        self.kill_fenced(i)
     }
 
     pub(crate) fn kill_fenced(&mut self, i: usize) -> bool {

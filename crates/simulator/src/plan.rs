@@ -76,6 +76,8 @@ pub(crate) struct FencePlan {
     pub(crate) ipc_max: Time,
     /// How soon a dead fence daemon is started again.
     pub(crate) restart: Time,
+    /// Whether A has room for a plan that starts over, once, since the fence daemon was killed in the middle of it.
+    pub(crate) twice: bool,
 }
 
 /// How much goes wrong.
@@ -190,6 +192,7 @@ fn draw_fence(rng: &mut Rng) -> FencePlan {
         worst_percent: *rng.pick(&[10, 50, 100]),
         ipc_max: *rng.pick(&[MS / 20, 5 * MS, 400 * MS]),
         restart: 100 * MS,
+        twice: rng.percent(30),
     }
 }
 
@@ -197,7 +200,8 @@ impl FencePlan {
     /// The longest from a deadline to a receipt, by a clock that is as slow as any may be.
     fn within(&self, drift_ppm: i64) -> Time {
         let levels: Time = self.levels.iter().map(|level| level + 2 * self.kill_within).sum();
-        let local = self.kill_within + levels + self.restart + 20 * MS;
+        let once = self.kill_within + levels + self.restart + 20 * MS;
+        let local = if self.twice { 2 * once } else { once };
         local * 1_000_000 / u64::try_from(1_000_000 - drift_ppm).unwrap_or(1)
     }
 }

@@ -255,6 +255,7 @@ pub(crate) fn plan(tickets: Vec<TicketName>, one_way: Time, commit: Time) -> Pla
             worst_percent: 100,
             ipc_max: MS / 33,
             restart: 2 * SECOND,
+            twice: false,
         },
         faults: FaultPlan {
             every: SECOND,
