@@ -145,7 +145,6 @@ impl World {
         match note {
             Note::Lost(..) => self.checks.losses += 1,
             Note::Voting => self.nodes[i].disk.suspect = false,
-            Note::Acquired(ticket, token) => self.check_allowed(i, ticket, *token),
             _ => {}
         }
         self.check_recovered(i, note);

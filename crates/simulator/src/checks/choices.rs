@@ -153,6 +153,22 @@ impl World {
         }
         if newly {
             self.check_chain(&key, ballot);
+            self.check_begin(&key, ballot);
+        }
+    }
+
+    /// A proposal that begins a tenure is chosen. One below what is chosen already is only a late vote for it.
+    fn check_begin(&mut self, key: &Key, ballot: Ballot) {
+        let Some(of_key) = self.checks.choices.votes.get(key) else { return };
+        let above = (Bound::Excluded(ballot), Bound::Unbounded);
+        let late = of_key.range(above).any(|(_, votes)| votes.chosen_by.is_some());
+        let held = of_key.get(&ballot).and_then(|votes| votes.value.ownership()?.held());
+        if let (Key::Ownership(ticket), Some(tenancy)) = (key, held)
+            && tenancy.token == Token::of(ballot)
+            && !late
+        {
+            let (site, token) = (tenancy.site, tenancy.token);
+            self.check_allowed(ticket, site, token);
         }
     }
 

@@ -90,12 +90,12 @@ impl World {
         }
     }
 
-    /// A new tenure while there is to be none.
-    pub(super) fn check_allowed(&mut self, i: usize, ticket: &TicketName, token: Token) {
-        let site = self.nodes[i].id;
-        let paused = self.checks.wishes.paused.get(ticket).copied();
-        let standing_by = self.checks.wishes.standing_by.get(&site).copied();
-        if let Some(since) = paused.max(standing_by) {
+    /// A tenure begins, as its proposal is chosen, while there is to be none. Its site may learn of that much later.
+    pub(super) fn check_allowed(&mut self, ticket: &TicketName, site: MemberId, token: Token) {
+        let wishes = &self.checks.wishes;
+        let revoked = wishes.revoked.get(ticket);
+        let since = revoked.max(wishes.paused.get(ticket)).max(wishes.standing_by.get(&site)).copied();
+        if let Some(since) = since {
             let what = format!(
                 "a tenure of {ticket} begins at {site:?} under {token}; none was allowed since {since}"
             );
