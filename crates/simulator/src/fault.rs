@@ -5,6 +5,7 @@ use sitegate_protocol::{Event, Identity, Token};
 use crate::clock::{MS, SECOND, Time};
 use crate::fenced::ticket_of;
 use crate::node::{Disk, Slow};
+use crate::plan::Theme;
 use crate::world::{Happening, World};
 
 /// One thing that goes wrong.
@@ -78,6 +79,21 @@ const WEIGHTS: [(u64, Fault); 20] = [
     (2, Fault::Clone),
 ];
 
+/// How many times as often a theme has it strike.
+const fn emphasis(theme: Theme, fault: Fault) -> u64 {
+    match (theme, fault) {
+        (Theme::Memory, Fault::Image | Fault::Disk) => 8,
+        (Theme::Memory, Fault::Kill | Fault::Power | Fault::Blackout | Fault::Suspect) => 2,
+        (Theme::Fencing, Fault::KillFenced | Fault::Stuck | Fault::SlowLine | Fault::SlowDisk) => 6,
+        (Theme::Fencing, Fault::Freeze | Fault::Kill | Fault::Ill) => 2,
+        (Theme::Leases, Fault::Drift | Fault::Reload) => 6,
+        (Theme::Leases, Fault::Freeze | Fault::CutOff | Fault::Cuts | Fault::SlowDisk) => 2,
+        (Theme::Wishes, Fault::Abandon) => 8,
+        (Theme::Wishes, Fault::Kill | Fault::CutOff | Fault::Cuts) => 2,
+        _ => 1,
+    }
+}
+
 impl World {
     pub(crate) fn strike(&mut self, fault: Fault) {
         if self.calm {
@@ -109,9 +125,10 @@ impl World {
     }
 
     fn draw_fault(&mut self) -> Fault {
-        let all = WEIGHTS.iter().map(|(weight, _)| weight).sum();
-        let mut drawn = self.rng.range(0, all);
-        let hit = WEIGHTS.iter().find(|(weight, _)| {
+        let theme = self.plan.faults.theme;
+        let weighed = WEIGHTS.map(|(weight, fault)| (weight * emphasis(theme, fault), fault));
+        let mut drawn = self.rng.range(0, weighed.iter().map(|(weight, _)| weight).sum());
+        let hit = weighed.iter().find(|(weight, _)| {
             let hit = drawn < *weight;
             drawn = drawn.saturating_sub(*weight);
             hit

@@ -97,6 +97,23 @@ pub(crate) struct FaultPlan {
     pub(crate) commit_max: Time,
     /// Rollbacks and wipes of disks happen too; then nobody trusts a disk.
     pub(crate) disks: bool,
+    /// What goes wrong more often than other things.
+    pub(crate) theme: Theme,
+}
+
+/// What the faults of a run are mostly about: bugs need several of a kind in a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Theme {
+    /// Everything, as it comes.
+    Mixed,
+    /// Disks and lives: what members forget.
+    Memory,
+    /// Fence daemons, their plans, hooks, and the lines to them.
+    Fencing,
+    /// Links, clocks and terms: what leases rest on.
+    Leases,
+    /// Commands, and whoever is about to carry them out.
+    Wishes,
 }
 
 const NAMES_MAX: usize = 15;
@@ -106,21 +123,28 @@ impl Plan {
     #[must_use]
     pub fn draw(options: Options) -> Self {
         let mut rng = Rng::new(options.seed);
+        let theme = *rng.pick(&[Theme::Mixed, Theme::Memory, Theme::Fencing, Theme::Leases, Theme::Wishes]);
         let n =
             options.members.unwrap_or_else(|| *rng.pick(&[2, 3, 3, 3, 3, 4, 4, 5, 5, 7])).clamp(2, NAMES_MAX);
         let sites = if n == 2 { 2 } else { usize::try_from(rng.range(2, n as u64)).unwrap_or(2) };
         let drift_ppm = *rng.pick(&[1_000, 50_000, 100_000]);
-        let members: Vec<MemberPlan> = (0..n).map(|i| draw_member(&mut rng, i, sites, drift_ppm)).collect();
+        let extreme = theme == Theme::Leases;
+        let members: Vec<MemberPlan> =
+            (0..n).map(|i| draw_member(&mut rng, i, sites, drift_ppm, extreme)).collect();
         let tickets = options.tickets.unwrap_or_else(|| *rng.pick(&[1, 1, 1, 2, 4]));
         let tickets: Vec<TicketName> =
             (0..tickets).filter_map(|i| TicketName::new(&format!("t{i}")).ok()).collect();
-        let disks = rng.percent(40);
-        let fence = draw_fence(&mut rng);
+        let disks = rng.percent(if theme == Theme::Memory { 80 } else { 30 });
+        let mut fence = draw_fence(&mut rng);
+        if extreme {
+            fence.worst_percent = 100;
+        }
         let settings = draw_settings(&mut rng, &members, &tickets, drift_ppm, &fence, disks);
         let network = draw_network(&mut rng, options.faults);
+        let commands = if theme == Theme::Wishes { 4 } else { 1 };
         let faults = FaultPlan {
             every: rng.range(300, 6000) * MS,
-            commands_every: rng.range(500, 8000) * MS,
+            commands_every: rng.range(500, 8000) * MS / commands,
             crash_at_commit: if options.faults { *rng.pick(&[0, 200, 5_000, 20_000]) } else { 0 },
             commit_min: MS / 20,
             check_max: 100 * MS,
@@ -128,6 +152,7 @@ impl Plan {
             start_max: 3 * SECOND,
             commit_max: rng.range(1, 15) * MS,
             disks,
+            theme,
         };
         let editions = draw_editions(&mut rng, &settings);
         Self { options, members, tickets, settings, editions, network, fence, faults }
@@ -169,9 +194,11 @@ pub(crate) fn draw_rate(rng: &mut Rng, drift_ppm: i64) -> i64 {
     }
 }
 
-fn draw_member(rng: &mut Rng, index: usize, sites: usize, drift_ppm: i64) -> MemberPlan {
+fn draw_member(rng: &mut Rng, index: usize, sites: usize, drift_ppm: i64, extreme: bool) -> MemberPlan {
+    // Both clocks of a machine at the same edge: then neither covers for the other.
+    let edge = extreme.then(|| if rng.percent(50) { drift_ppm } else { -drift_ppm });
     let mut clock = || {
-        let ppm = draw_rate(rng, drift_ppm);
+        let ppm = edge.unwrap_or_else(|| draw_rate(rng, drift_ppm));
         Clock::new(rng.range(1, 1000 * SECOND), ppm)
     };
     let clocks = Clocks { boot: clock(), raw: clock() };

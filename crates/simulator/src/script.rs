@@ -7,7 +7,7 @@ use sitegate_protocol::{
 
 use crate::clock::{Clock, Clocks, MS, SECOND, Time};
 use crate::node::Disk;
-use crate::plan::{FaultPlan, FencePlan, MemberPlan, NetworkPlan, Options, Plan};
+use crate::plan::{FaultPlan, FencePlan, MemberPlan, NetworkPlan, Options, Plan, Theme};
 use crate::story::Story;
 use crate::world::World;
 
@@ -267,6 +267,7 @@ pub(crate) fn plan(tickets: Vec<TicketName>, one_way: Time, commit: Time) -> Pla
             start_max: MS,
             commit_max: commit + 1,
             disks: false,
+            theme: Theme::Mixed,
         },
     }
 }
