@@ -1,5 +1,7 @@
 //! Routines of the project: `cargo xtask COMMAND`. Uses nothing but the standard library, so that it is there at once.
 
+mod mutants;
+
 use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsString;
@@ -12,6 +14,8 @@ Usage: cargo xtask COMMAND
 
 Commands:
   playground [ARGS]   build all programs in release and run `sitegate playground ARGS`
+  mutants [--json] [--runs N] [NAME…]
+                      plant one bug after the other, and say what killed it
   tree-check          the arbitrator must depend on no command line parser, no fencing and no dashboard
   protocol-check      the protocol must depend on nothing but serde and siphasher
 ";
@@ -21,6 +25,7 @@ fn main() -> ExitCode {
     let command = arguments.next().unwrap_or_default();
     let result = match command.to_str() {
         Some("playground") => playground(arguments.collect()),
+        Some("mutants") => words(arguments).and_then(mutants::run),
         Some("tree-check") => tree_check(),
         Some("protocol-check") => protocol_check(),
         Some("help" | "-h" | "--help") => {
@@ -37,6 +42,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn words(arguments: impl Iterator<Item = OsString>) -> Result<Vec<String>, String> {
+    let word = |word: OsString| word.into_string().map_err(|word| format!("what is {}?", word.display()));
+    arguments.map(word).collect()
 }
 
 /// The packages with programs that the playground starts.

@@ -23,6 +23,8 @@ mod step;
 mod tests;
 mod view;
 
+#[cfg(sitegate_mutants)]
+use sitegate_mutant::{Mutant, planted};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use sitegate_fence_client::wire::{
@@ -122,6 +124,8 @@ impl Deadman {
     #[must_use]
     pub fn may_exec(&self, now: Instant, resource: &Name, token: Token) -> bool {
         self.resources.get(resource).is_some_and(|r| match &r.tenure {
+            #[cfg(sitegate_mutants)]
+            _ if planted(Mutant::StartsAfterReceipt) => true,
             Tenure::Armed(armed) => armed.token == token && !armed.deadline.passed(now),
             Tenure::Unarmed | Tenure::Arming { .. } | Tenure::Fencing(_) => false,
         })

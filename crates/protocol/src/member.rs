@@ -24,6 +24,8 @@ mod wish;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+#[cfg(sitegate_mutants)]
+use sitegate_mutant::{Mutant, planted};
 
 use crate::durable::{Durable, Duty, Own, Record};
 use crate::event::{CommandId, Event, Fatal, Note};
@@ -199,6 +201,8 @@ impl Member {
     }
 
     fn begin(&mut self, proven: bool, now: Now) {
+        #[cfg(sitegate_mutants)]
+        let proven = proven || planted(Mutant::ProofNotAsked);
         self.durable.own.incarnation = self.life.incarnation;
         self.write_own();
         let me = self.settings.me;
@@ -207,6 +211,10 @@ impl Member {
             peer.mirror = (id == me).then(|| Mirror::new(self.life.nonce));
         }
         for (key, register) in &self.durable.registers {
+            #[cfg(sitegate_mutants)]
+            if planted(Mutant::GuardForgottenAtStart) {
+                break;
+            }
             if let Key::Ownership(ticket) = key {
                 self.support.follow(ticket, register, Some(now), 0, &self.settings);
             }
@@ -397,6 +405,9 @@ impl Member {
                 Body::Accept { key, .. } => !self.unsaved.contains_key(key),
                 _ => false,
             };
+            #[cfg(sitegate_mutants)]
+            let early =
+                early || (planted(Mutant::AcceptBeforeOwnPromise) && matches!(body, Body::Accept { .. }));
             let urgency = if early { Urgency::Proposal } else { Urgency::AfterCommit };
             self.out.sends.push(Send { to, urgency, address: Address::Whoever, body });
         }
@@ -420,7 +431,14 @@ impl Member {
             self.loopback.push_back(body);
         } else {
             let address = Address::Process(nonce);
-            self.out.sends.push(Send { to, urgency: Urgency::AfterCommit, address, body });
+            let urgency = Urgency::AfterCommit;
+            #[cfg(sitegate_mutants)]
+            let urgency = match body {
+                Body::Accepted { .. } if planted(Mutant::VoteBeforeCommit) => Urgency::Proposal,
+                Body::Promise { .. } if planted(Mutant::PromiseBeforeCommit) => Urgency::Proposal,
+                _ => urgency,
+            };
+            self.out.sends.push(Send { to, urgency, address, body });
         }
     }
 
@@ -465,7 +483,20 @@ impl Member {
             self.forget_chosen(key);
         }
         self.unsaved.insert(key.clone(), self.serial);
+        #[cfg(sitegate_mutants)]
+        if self.keeps_in_memory(key, &register) {
+            return self.durable.apply(&Record::Register(key.clone(), register));
+        }
         self.write(Record::Register(key.clone(), register));
+    }
+
+    /// What a planted bug does not write down.
+    #[cfg(sitegate_mutants)]
+    fn keeps_in_memory(&self, key: &Key, register: &Register) -> bool {
+        let promise = self.register(key).and_then(Register::accepted) == register.accepted();
+        let value = register.accepted().map(|accepted| &accepted.value);
+        let revoke = value.and_then(Value::intent).is_some_and(|i| i.wanted == crate::value::Wanted::Revoked);
+        (promise && planted(Mutant::PromiseNotWritten)) || (revoke && planted(Mutant::RevokeNotWritten))
     }
 
     pub(crate) const fn support(&self) -> &Support {

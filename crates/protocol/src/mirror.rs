@@ -2,6 +2,8 @@
 //! heartbeats each ack has made a base of (docs/protocol.md, "Heartbeats").
 
 use alloc::collections::{BTreeMap, VecDeque};
+#[cfg(sitegate_mutants)]
+use sitegate_mutant::{Mutant, planted};
 
 use crate::ids::{Ballot, Nonce, TicketName};
 use crate::support::{Digest, entry_hash};
@@ -121,6 +123,8 @@ impl Mirror {
     /// known state matches, or only old ones do, several times running.
     pub(crate) fn ack(&mut self, digest: Digest, base: Now) -> bool {
         let latest = self.version;
+        #[cfg(sitegate_mutants)]
+        let digest = if planted(Mutant::DigestNotCompared) { self.digest } else { digest };
         if let Some(state) = self.states.iter_mut().rev().find(|state| state.digest == digest) {
             state.base = state.base.max(Some(base));
             self.behind = if state.version == latest { 0 } else { self.behind.saturating_add(1) };
@@ -135,7 +139,17 @@ impl Mirror {
 
     /// The newest heartbeat that renewed `ticket` at `ballot` at this acceptor, by when it was sent.
     pub(crate) fn base(&self, ticket: &TicketName, ballot: Ballot) -> Option<Now> {
-        let entry = self.entries.get(ticket).filter(|entry| entry.ballot == ballot)?;
+        let entry = self.entries.get(ticket);
+        #[cfg(sitegate_mutants)]
+        if planted(Mutant::AckForOtherBallot) {
+            let since = entry?.since;
+            return self.states.iter().filter(|state| state.version >= since).filter_map(|s| s.base).max();
+        }
+        let entry = entry.filter(|entry| entry.ballot == ballot)?;
+        #[cfg(sitegate_mutants)]
+        if planted(Mutant::AckForLaterSupport) {
+            return self.states.iter().filter_map(|state| state.base).max();
+        }
         self.states.iter().rev().take_while(|state| state.version >= entry.since).filter_map(|s| s.base).max()
     }
 
@@ -185,6 +199,11 @@ impl Mirror {
         for (ticket, ballot) in &listing {
             sum.add(entry_hash(self.nonce, ticket, *ballot));
         }
+        #[cfg(sitegate_mutants)]
+        if planted(Mutant::DigestCountsChanges) {
+            // A counter says nothing of what was listed: it is believed.
+            sum = digest;
+        }
         if sum != digest {
             return Listed::Torn;
         }
@@ -194,6 +213,11 @@ impl Mirror {
             .chain(listing.iter().map(|(ticket, ballot)| (ticket.clone(), Some(*ballot))))
             .collect();
         self.change(changes, false);
+        #[cfg(sitegate_mutants)]
+        if planted(Mutant::DigestCountsChanges) {
+            self.digest = digest;
+            self.push_state(self.version + 1);
+        }
         Listed::Done
     }
 }

@@ -1,5 +1,8 @@
 //! Quorum arithmetic, all of it.
 
+#[cfg(sitegate_mutants)]
+use sitegate_mutant::{Mutant, planted};
+
 /// How many of `n` members any two quorums need to share one.
 #[must_use]
 pub const fn majority(n: usize) -> usize {
@@ -15,7 +18,11 @@ pub const fn witnesses(n: usize) -> usize {
 
 /// How many members must agree to take in a member with a new identity, itself not among them.
 #[must_use]
-pub const fn readmitters(n: usize) -> usize {
+pub fn readmitters(n: usize) -> usize {
+    #[cfg(sitegate_mutants)]
+    if planted(Mutant::ReadmittedByHalf) {
+        return n / 2;
+    }
     n / 2 + 1
 }
 

@@ -2,6 +2,8 @@
 //! §2.2), which is Synod (Lamport, Paxos Made Simple, §2.2) with values that may be chosen again and again.
 
 use serde::{Deserialize, Serialize};
+#[cfg(sitegate_mutants)]
+use sitegate_mutant::{Mutant, planted};
 
 use crate::ids::Ballot;
 use crate::value::Value;
@@ -58,7 +60,10 @@ impl Register {
     /// # Errors
     /// Unless it is higher than all that was promised before.
     pub fn promise(&mut self, ballot: Ballot) -> Result<(), Outbid> {
-        if ballot <= self.promised {
+        let outbid = ballot <= self.promised;
+        #[cfg(sitegate_mutants)]
+        let outbid = outbid && !planted(Mutant::PromiseBelowPromise);
+        if outbid {
             return Err(Outbid { promised: self.promised });
         }
         self.promised = ballot;
@@ -75,7 +80,14 @@ impl Register {
     /// nothing this member says could be trusted.
     pub fn accept(&mut self, ballot: Ballot, value: &Value) -> Result<Vote, Outbid> {
         self.assert_one_value(ballot, value);
-        if ballot < self.promised {
+        let outbid = ballot < self.promised;
+        #[cfg(sitegate_mutants)]
+        let outbid = match self.accepted.as_ref().map(|accepted| accepted.ballot) {
+            _ if planted(Mutant::OldAcceptCounts) => false,
+            accepted if planted(Mutant::AcceptBelowPromise) => accepted > Some(ballot),
+            _ => outbid,
+        };
+        if outbid {
             return Err(Outbid { promised: self.promised });
         }
         if self.accepted.as_ref().is_some_and(|a| a.ballot == ballot && !a.adopted) {
@@ -107,7 +119,10 @@ impl Register {
     /// # Panics
     /// As [`Register::accept`].
     pub fn recover(&mut self, witness: &Self) {
-        self.promised = self.promised.max(witness.promised.closed());
+        let promised = witness.promised.closed();
+        #[cfg(sitegate_mutants)]
+        let promised = if planted(Mutant::RecoveredPromiseAnswered) { witness.promised } else { promised };
+        self.promised = self.promised.max(promised);
         let Some(theirs) = &witness.accepted else { return };
         self.assert_one_value(theirs.ballot, &theirs.value);
         if self.accepted.as_ref().is_none_or(|ours| ours.ballot < theirs.ballot) {
@@ -117,6 +132,10 @@ impl Register {
 
     /// Marks what this member itself had accepted as adopted: it may have promised otherwise since, and forgotten.
     pub fn doubt(&mut self) {
+        #[cfg(sitegate_mutants)]
+        if planted(Mutant::RecoveryWithoutDoubt) {
+            return;
+        }
         if let Some(accepted) = &mut self.accepted {
             accepted.adopted = true;
         }

@@ -2,6 +2,8 @@
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+#[cfg(sitegate_mutants)]
+use sitegate_mutant::{Mutant, planted};
 
 use crate::ids::{MemberId, TicketName};
 use crate::quorum::majority;
@@ -99,7 +101,10 @@ impl Settings {
     /// How many make a majority.
     #[must_use]
     pub fn majority(&self) -> usize {
-        majority(self.n())
+        let majority = majority(self.n());
+        #[cfg(sitegate_mutants)]
+        let majority = if planted(Mutant::MajorityIsHalf) { self.n() / 2 } else { majority };
+        majority
     }
 
     /// Whether `member` is a site of this formation.
@@ -135,7 +140,14 @@ impl Settings {
     /// How long an acceptor guards `tenancy` after its last arrival: (E+A)(1+ρ).
     #[must_use]
     pub fn guard_span(&self, tenancy: &Tenancy) -> Span {
-        self.timing.drift.at_least(tenancy.lease())
+        let lease = tenancy.lease();
+        #[cfg(sitegate_mutants)]
+        let lease = if planted(Mutant::GuardIgnoresAcquireAfter) { tenancy.expire } else { lease };
+        #[cfg(sitegate_mutants)]
+        if planted(Mutant::GuardIgnoresDrift) {
+            return lease;
+        }
+        self.timing.drift.at_least(lease)
     }
 
     /// The largest (E+A)(1+ρ) of any ticket configured here.

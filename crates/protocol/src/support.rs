@@ -3,6 +3,8 @@
 
 use alloc::collections::BTreeMap;
 use core::hash::Hasher;
+#[cfg(sitegate_mutants)]
+use sitegate_mutant::{Mutant, planted};
 
 use siphasher::sip128::{Hasher128, SipHasher24};
 
@@ -23,12 +25,20 @@ impl Digest {
     }
 
     pub(crate) fn remove(&mut self, entry: u128) {
+        #[cfg(sitegate_mutants)]
+        if planted(Mutant::DigestCountsChanges) {
+            return self.add(entry);
+        }
         self.0 = self.0.wrapping_sub(entry);
     }
 }
 
 /// The hash of one supported ticket under the acceptor's nonce: no two processes agree by accident.
 pub(crate) fn entry_hash(nonce: Nonce, ticket: &TicketName, ballot: Ballot) -> u128 {
+    #[cfg(sitegate_mutants)]
+    if planted(Mutant::DigestCountsChanges) {
+        return 1;
+    }
     let mut hasher = SipHasher24::new_with_keys(nonce.0, 0);
     hasher.write_u64(ballot.round);
     hasher.write_u8(ballot.member);
@@ -58,6 +68,9 @@ struct SiteSupport {
     digest: Digest,
     /// Entries not committed yet, by the serial of their step.
     pending: BTreeMap<(u64, TicketName), ()>,
+    /// What left the set in a step that is not committed yet, for a planted bug.
+    #[cfg(sitegate_mutants)]
+    leaving: alloc::vec::Vec<u128>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -145,6 +158,8 @@ impl Support {
             entries: BTreeMap::new(),
             digest: Digest::default(),
             pending: BTreeMap::new(),
+            #[cfg(sitegate_mutants)]
+            leaving: alloc::vec::Vec::new(),
         };
         let incarnation = self.sites.entry(tenancy.site).or_insert_with(fresh).incarnation;
         if incarnation < tenancy.incarnation {
@@ -174,6 +189,10 @@ impl Support {
             let Some(entry) = site.entries.remove(ticket) else { continue };
             match entry.pending {
                 Some(serial) => drop(site.pending.remove(&(serial, ticket.clone()))),
+                #[cfg(sitegate_mutants)]
+                None if planted(Mutant::AckFromOldState) => {
+                    site.leaving.push(entry_hash(self.nonce, ticket, entry.ballot));
+                }
                 None => site.digest.remove(entry_hash(self.nonce, ticket, entry.ballot)),
             }
             if let Some(lease) = self.guards.get_mut(ticket) {
@@ -197,6 +216,8 @@ impl Support {
     pub(crate) fn committed(&mut self, serial: u64) {
         self.committed = self.committed.max(serial);
         for site in self.sites.values_mut() {
+            #[cfg(sitegate_mutants)]
+            site.leaving.drain(..).for_each(|entry| site.digest.remove(entry));
             while let Some(((at, ticket), ())) = site.pending.first_key_value().map(|(k, v)| (k.clone(), *v))
             {
                 if at > self.committed {
@@ -214,10 +235,32 @@ impl Support {
     /// A heartbeat of `site` in life `incarnation` has arrived: renews every guard of its set. Returns the digest of
     /// what is supported both in the committed and in the working state.
     pub(crate) fn heartbeat(&mut self, site: MemberId, incarnation: Incarnation, now: Now) -> Digest {
-        if self.sites.get(&site).is_some_and(|s| s.incarnation < incarnation) {
+        #[cfg(sitegate_mutants)]
+        if planted(Mutant::GuardNotRenewed) {
+            return self.sites.get(&site).map_or(Digest::default(), |support| support.digest);
+        }
+        let newer = self.sites.get(&site).is_some_and(|s| s.incarnation < incarnation);
+        #[cfg(sitegate_mutants)]
+        let newer = newer && !planted(Mutant::LifeNotCounted);
+        if newer {
             self.forget_life(site);
         }
         match self.sites.get_mut(&site) {
+            #[cfg(sitegate_mutants)]
+            Some(support) if planted(Mutant::LifeNotCounted) => {
+                support.last_heartbeat = Some(now);
+                support.digest
+            }
+            #[cfg(sitegate_mutants)]
+            Some(support) if planted(Mutant::AckFromNewState) => {
+                support.last_heartbeat = Some(now);
+                let mut digest = support.digest;
+                for (_, ticket) in support.pending.keys() {
+                    let ballot = support.entries.get(ticket).map_or(Ballot::ZERO, |entry| entry.ballot);
+                    digest.add(entry_hash(self.nonce, ticket, ballot));
+                }
+                digest
+            }
             Some(support) if support.incarnation == incarnation => {
                 support.last_heartbeat = Some(now);
                 support.digest

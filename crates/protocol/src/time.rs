@@ -5,6 +5,8 @@
 //! acceptor must not let go too early, so its [`Guard`] is over when *both* say so.
 
 use serde::{Deserialize, Serialize};
+#[cfg(sitegate_mutants)]
+use sitegate_mutant::{Mutant, planted};
 
 /// A length of time, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -192,6 +194,10 @@ impl Deadline {
     /// Whether either clock has reached it.
     #[must_use]
     pub fn has_passed(self, now: Now) -> bool {
+        #[cfg(sitegate_mutants)]
+        if planted(Mutant::DeadlineNeedsBothClocks) {
+            return now.boot >= self.boot && now.raw >= self.raw;
+        }
         now.boot >= self.boot || now.raw >= self.raw
     }
 
@@ -233,6 +239,10 @@ impl Guard {
     /// Whether both clocks have reached it.
     #[must_use]
     pub fn is_over(self, now: Now) -> bool {
+        #[cfg(sitegate_mutants)]
+        if planted(Mutant::GuardNeedsOneClock) {
+            return now.boot >= self.boot || now.raw >= self.raw;
+        }
         now.boot >= self.boot && now.raw >= self.raw
     }
 

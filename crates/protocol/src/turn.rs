@@ -3,6 +3,8 @@
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+#[cfg(sitegate_mutants)]
+use sitegate_mutant::{Mutant, planted};
 
 use crate::durable::{Record, Slot, Store};
 use crate::event::{CheckId, CommandId, Effects, Fatal, Note, Order, Reply};
@@ -140,8 +142,13 @@ impl Committing {
             member.committed(self.rest.serial, lsn, now_after);
         }
         let in_time = |not_after: &Option<Deadline>| !not_after.is_some_and(|d| d.has_passed(now_after));
+        #[cfg(sitegate_mutants)]
+        let in_time = |not_after: &Option<Deadline>| in_time(not_after) || planted(Mutant::EffectsLate);
         let rest = self.rest;
-        if member.is_over() {
+        let over = member.is_over();
+        #[cfg(sitegate_mutants)]
+        let over = over && !planted(Mutant::SpeaksWhenOver);
+        if over {
             // Whatever this turn and those before it led to rests on a memory that cannot be trusted.
             return Effects { notes: rest.notes, fatal: rest.fatal, ..Effects::default() };
         }

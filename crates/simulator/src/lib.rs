@@ -14,6 +14,8 @@ mod fault;
 mod fenced;
 mod ghost;
 mod machine;
+#[cfg(sitegate_mutants)]
+pub mod mutants;
 mod network;
 mod node;
 mod plan;

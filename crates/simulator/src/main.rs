@@ -58,6 +58,11 @@ fn parse() -> Result<Option<Arguments>, String> {
             "--threads" => arguments.threads = number()?.max(1),
             "--least" => arguments.least = number()?,
             "--json" => arguments.json = true,
+            #[cfg(sitegate_mutants)]
+            "--mutants" => {
+                sitegate_simulator::mutants::all().for_each(|(name, bug)| println!("{name}\t{bug}"));
+                std::process::exit(0);
+            }
             "--trace" => arguments.trace = true,
             "--help" | "-h" => return Ok(None),
             _ => return Err(format!("unknown option {word}")),

@@ -99,6 +99,10 @@ impl Happening {
     }
 }
 
+/// More events than this at one moment are a loop that does not let time go on. A member that has stood still for long works
+/// off some thousand.
+const AT_ONCE_MAX: u64 = 1_000_000;
+
 /// Whether a frame is lost, by its sender, its receiver and what it says.
 pub(crate) type Loss = Box<dyn Fn(usize, usize, &Frame) -> bool>;
 
@@ -114,6 +118,8 @@ pub(crate) struct World {
     pub(crate) events: u64,
     /// A run that handles more goes on without an end.
     pub(crate) events_max: u64,
+    /// Events since time last went on.
+    at_once: u64,
     pub(crate) frames: u64,
     pub(crate) commits: u64,
     pub(crate) coverage: Coverage,
@@ -141,6 +147,8 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(plan: Plan, print: bool) -> Self {
+        #[cfg(sitegate_mutants)]
+        crate::mutants::plant_from_environment();
         let mut rng = Rng::new(plan.options.seed.wrapping_mul(3).wrapping_add(1));
         let nodes: Vec<Node> = plan
             .members
@@ -171,6 +179,7 @@ impl World {
             rng,
             events: 0,
             events_max: u64::MAX,
+            at_once: 0,
             frames: 0,
             commits: 0,
             coverage: Coverage::default(),
@@ -217,6 +226,11 @@ impl World {
                 break;
             }
             self.queue.pop();
+            self.at_once = if at > self.time { 0 } else { self.at_once + 1 };
+            if self.at_once > AT_ONCE_MAX {
+                let what = format!("{AT_ONCE_MAX} things happen at one moment, and no end");
+                self.checks.violate("standstill", at, what);
+            }
             self.time = at;
             self.events += 1;
             self.vacant.push(place);

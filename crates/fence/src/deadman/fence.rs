@@ -2,6 +2,8 @@
 //! left running, then the receipt; from the first step again, for ever, while all levels fail.
 
 use sitegate_fence_client::wire::{Activity, Deadline, Instant, Name, Notice, Proof, Reason, Receipt, Token};
+#[cfg(sitegate_mutants)]
+use sitegate_mutant::{Mutant, planted};
 
 use super::{Armed, Deadman, Order, RETRY_PAUSE_NS, Record, RunId, Tenure};
 
@@ -96,7 +98,14 @@ impl Deadman {
         else {
             return;
         };
-        if deadline.passed(now) {
+        let passed = deadline.passed(now);
+        #[cfg(sitegate_mutants)]
+        let passed = match planted(Mutant::DeadmanLate) {
+            true => deadline
+                .passed(Instant { boot_ns: now.boot_ns - 500_000_000, raw_ns: now.raw_ns - 500_000_000 }),
+            false => passed,
+        };
+        if passed {
             self.begin_fence(now, name, *token, Reason::deadline());
         }
     }
@@ -166,11 +175,17 @@ impl Deadman {
             return;
         }
         match result {
+            #[cfg(sitegate_mutants)]
+            Ok(proof) if planted(Mutant::KillNotVerified) => self.succeeded(now, name, Some(level), proof),
             Ok(proof) => {
                 let run = self.new_run();
                 let within_ns = self.kill_within_ns(name);
                 self.enter(name, FenceStep::Verifying { run, level, proof, until: now.after(within_ns) });
                 self.acts.orders.push(Order::Kill { run, resource: name.clone(), within_ns });
+            }
+            #[cfg(sitegate_mutants)]
+            Err(_) if planted(Mutant::FencedByFailure) => {
+                self.succeeded(now, name, Some(level), Proof { what: String::new(), unix_ms: 0 });
             }
             Err(why) => self.level_failed(now, name, level, why),
         }
@@ -185,6 +200,10 @@ impl Deadman {
         match fence.step.clone() {
             FenceStep::Killing { .. } => {
                 self.killed(now, name, Err("not all processes died in time".to_owned()));
+            }
+            #[cfg(sitegate_mutants)]
+            FenceStep::Level { level, .. } if planted(Mutant::FencedOnTimeout) => {
+                self.succeeded(now, name, Some(level), Proof { what: String::new(), unix_ms: 0 });
             }
             FenceStep::Level { run, level, .. } => {
                 self.acts.orders.push(Order::Cancel { run });
@@ -291,6 +310,10 @@ impl Deadman {
         };
         let open = fence.next.as_ref().map(|(token, _)| *token);
         let save = self.save(name, Record { open, receipt: Some(receipt.clone()) });
+        #[cfg(sitegate_mutants)]
+        if planted(Mutant::ReceiptBeforeCommit) {
+            self.acts.notices.push(Notice::Receipt(receipt.clone()));
+        }
         self.enter(name, FenceStep::Recording { save, receipt });
         self.leave_plan(now, name);
     }

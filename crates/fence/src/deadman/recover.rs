@@ -1,5 +1,7 @@
 //! The deadman's start: from what the disk and the runtime directory tell.
 
+#[cfg(sitegate_mutants)]
+use sitegate_mutant::{Mutant, planted};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use sitegate_fence_client::wire::{Activity, Instant, Name, Reason};
@@ -36,6 +38,15 @@ impl Deadman {
         let acts = Acts::default();
         let mut deadman = Self { resources, plans, next_run: 0, next_save: 0, leases_changed: true, acts };
         for (name, token) in open {
+            #[cfg(sitegate_mutants)]
+            if planted(Mutant::DeadmanForgets) {
+                continue;
+            }
+            #[cfg(sitegate_mutants)]
+            if let Some(lease) = leases.get(&name).filter(|_| planted(Mutant::LeaseCarriedOnLate)) {
+                deadman.carry_on(&name, lease);
+                continue;
+            }
             match leases.get(&name).filter(|l| l.token == token && !l.deadline.passed(now)) {
                 Some(lease) => deadman.carry_on(&name, lease),
                 None => deadman.begin_fence(now, &name, token, Reason::not_receipted()),

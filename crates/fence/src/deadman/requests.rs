@@ -3,6 +3,8 @@
 use sitegate_fence_client::wire::{
     Activity, Deadline, Incarnation, Instant, Name, Notice, Reason, Refusal, Token,
 };
+#[cfg(sitegate_mutants)]
+use sitegate_mutant::{Mutant, planted};
 
 use super::{Armed, Deadman, Order, Record, RunId, Tenure};
 
@@ -35,6 +37,10 @@ impl Deadman {
                 let record = Record { open: Some(token), receipt: resource.receipt.clone() };
                 let save = self.save(name, record);
                 self.resource(name)?.tenure = Tenure::Arming { save, token, incarnation, deadline };
+                #[cfg(sitegate_mutants)]
+                if planted(Mutant::ArmedBeforeCommit) {
+                    self.acts.notices.push(Notice::Armed { resource: name.clone(), token, deadline });
+                }
                 Ok(())
             }
             Tenure::Arming { token: armed, incarnation: newest, deadline: in_force, .. } => {
@@ -47,6 +53,13 @@ impl Deadman {
                 armed.set(token, deadline, incarnation)?;
                 self.leases_changed = true;
                 self.acts.notices.push(Notice::Armed { resource: name.clone(), token, deadline });
+                Ok(())
+            }
+            #[cfg(sitegate_mutants)]
+            Tenure::Fencing(_) if planted(Mutant::ArmsDuringFence) => {
+                let record = Record { open: Some(token), receipt: resource.receipt.clone() };
+                let save = self.save(name, record);
+                self.resource(name)?.tenure = Tenure::Arming { save, token, incarnation, deadline };
                 Ok(())
             }
             Tenure::Fencing(fence) => Err(Refusal::BeingFenced { fencing: fence.token() }),

@@ -1,6 +1,8 @@
 //! The acceptor: promises, votes, and the guard that keeps candidates waiting (docs/protocol.md, "Messages").
 
 use alloc::vec::Vec;
+#[cfg(sitegate_mutants)]
+use sitegate_mutant::{Mutant, planted};
 
 use super::Member;
 use crate::event::Note;
@@ -36,12 +38,17 @@ impl Member {
             return;
         }
         let promised = self.register(&key).map_or(Ballot::ZERO, Register::promised);
-        if ballot == promised && self.answered.get(&key) == Some(&(ballot, nonce)) {
+        let again = ballot == promised && self.answered.get(&key) == Some(&(ballot, nonce));
+        #[cfg(sitegate_mutants)]
+        let again = again || (ballot == promised && planted(Mutant::RecoveredPromiseAnswered));
+        if again {
             return self.reply_promise(from, nonce, key, ballot);
         }
         if self.leaps(&key, ballot) {
             return;
         }
+        #[cfg(sitegate_mutants)]
+        let promised = if planted(Mutant::PromiseBelowPromise) { Ballot::ZERO } else { promised };
         if ballot <= promised || self.is_passed_over(&key, from, ballot) {
             return self.reply(from, nonce, Body::Nack { key, ballot, promised });
         }
@@ -56,6 +63,10 @@ impl Member {
 
     /// Whether `ballot` is so far above all that this register has seen that its proposer must have run wild.
     pub(super) fn leaps(&self, key: &Key, ballot: Ballot) -> bool {
+        #[cfg(sitegate_mutants)]
+        if planted(Mutant::LeapNotChecked) {
+            return false;
+        }
         let promised = self.register(key).map_or(Ballot::ZERO, Register::promised);
         ballot.round > promised.round.saturating_add(Ballot::ROUND_LEAP)
     }
@@ -74,6 +85,8 @@ impl Member {
     fn guard_against(&self, ticket: &TicketName, candidate: MemberId, now: Now) -> Option<(MemberId, Guard)> {
         let (holder, token, guard) = self.support.guard_of(ticket)?;
         let attested = self.intent(ticket).is_some_and(|intent| intent.attests(token));
+        #[cfg(sitegate_mutants)]
+        let attested = attested || planted(Mutant::GuardIgnored);
         (holder != candidate && !attested && !guard.is_over(now)).then_some((holder, guard))
     }
 
@@ -209,6 +222,8 @@ impl Member {
         };
         let unwanted = |intent: &Intent| intent.paused || intent.wanted == Wanted::Revoked;
         let voted = self.register(key).and_then(Register::accepted).is_some_and(|a| a.ballot == ballot);
+        #[cfg(sitegate_mutants)]
+        let voted = voted || planted(Mutant::ForbiddenAccepted);
         tenancy.token == Token::of(ballot)
             && !voted
             && (self.intent(ticket).is_some_and(unwanted)

@@ -1,6 +1,8 @@
 //! Birth: a member votes only when all have met (docs/protocol.md, "Birth").
 
 use alloc::collections::{BTreeMap, BTreeSet};
+#[cfg(sitegate_mutants)]
+use sitegate_mutant::{Mutant, planted};
 
 use super::{Member, Standing};
 use crate::durable::{Duty, Record};
@@ -76,11 +78,21 @@ impl Member {
         let all = self.everybody();
         let n = self.settings.n();
         let Standing::Unborn(birth) = &mut self.standing else { return };
-        if ask != birth.ask || *identities != all || all.len() != n {
+        let met = all.len();
+        #[cfg(sitegate_mutants)]
+        let met = if planted(Mutant::BirthByMajority) && met >= self.settings.majority() { n } else { met };
+        if ask != birth.ask || *identities != all || met != n {
             return;
         }
         birth.confirmed.insert(from);
-        if birth.confirmed.len() == n - 1 {
+        let needed = n - 1;
+        #[cfg(sitegate_mutants)]
+        let needed = match () {
+            () if planted(Mutant::BirthByMajority) => self.settings.majority() - 1,
+            () if planted(Mutant::BirthByOne) => 1,
+            () => needed,
+        };
+        if birth.confirmed.len() == needed {
             self.be_born(now, Identities { epoch: Epoch(0), of: all });
         }
     }

@@ -1,6 +1,8 @@
 //! What the fence daemon says, and what follows (docs/protocol.md, "A site's ticket").
 
 use alloc::vec::Vec;
+#[cfg(sitegate_mutants)]
+use sitegate_mutant::{Mutant, planted};
 
 use super::Member;
 use super::tenure::{Progress, Tenure};
@@ -233,7 +235,10 @@ impl Member {
         if let Some((token, deadline)) = report.armed {
             let mine =
                 self.ownership(ticket).held().is_some_and(|t| t.site == self.settings.me && t.token == token);
-            if mine && !deadline.has_passed(now) && local.receipt < Some(token) {
+            let past = deadline.has_passed(now);
+            #[cfg(sitegate_mutants)]
+            let past = past && !planted(Mutant::ResumesLate);
+            if mine && !past && local.receipt < Some(token) {
                 return Some(State::Resuming { token, deadline });
             }
             return Some(self.fence_now(ticket, token, local, FenceReason::Unknown));

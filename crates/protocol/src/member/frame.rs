@@ -7,6 +7,8 @@ use crate::ids::{Life, Lsn, MemberId, Nonce};
 use crate::message::{Body, Header, ValidFrame};
 use crate::mirror::Mirror;
 use crate::time::Now;
+#[cfg(sitegate_mutants)]
+use sitegate_mutant::{Mutant, planted};
 
 /// How the sender of a frame stands to this member.
 enum Acquaintance {
@@ -23,6 +25,8 @@ impl Member {
         let (header, bodies) = frame.into_parts();
         let acquaintance = self.acquaint(now, &header);
         let addressed = header.to == Some(self.life.nonce);
+        #[cfg(sitegate_mutants)]
+        let addressed = addressed || planted(Mutant::ReplyToAnother);
         let (from, nonce) = (header.from, header.life.nonce);
         let bodies = bodies.into_iter().filter(|body| addressed || !body.is_reply());
         match acquaintance {
@@ -50,7 +54,10 @@ impl Member {
                 self.reply(header.from, header.life.nonce, Body::Want { keys: alloc::vec::Vec::new() });
                 return Acquaintance::Outsider;
             }
-            if formation.of.get(&header.from) != Some(&header.identity) {
+            let stranger = formation.of.get(&header.from) != Some(&header.identity);
+            #[cfg(sitegate_mutants)]
+            let stranger = stranger && !planted(Mutant::OutsiderCounted);
+            if stranger {
                 self.meet_stranger(now, header);
                 return Acquaintance::Outsider;
             }
@@ -73,6 +80,8 @@ impl Member {
                 || (life.incarnation == known.incarnation && life.nonce != known.nonce)
                 || (life != known && header.lsn < lsn)
         });
+        #[cfg(sitegate_mutants)]
+        let forgot = forgot && !planted(Mutant::RollbackNotSeen);
         if forgot {
             // Before birth it may be another identity, whose lives count from 1.
             let met = self.durable.met.get(&from) == Some(&header.identity);
@@ -99,7 +108,13 @@ impl Member {
         }
         peer.life = Some(life);
         peer.answered = None;
+        #[cfg(sitegate_mutants)]
+        let kept = peer.mirror.take().filter(|_| planted(Mutant::MirrorKeptOverRestart));
         peer.mirror = None;
+        #[cfg(sitegate_mutants)]
+        if kept.is_some() {
+            peer.mirror = kept;
+        }
         peer.clock = None;
         for parked in self.parked.values_mut() {
             if parked.get(&member).is_some_and(|candidate| candidate.nonce != life.nonce) {
@@ -113,6 +128,8 @@ impl Member {
             if member == self.settings.me {
                 let forgot = life.incarnation > self.life.incarnation
                     || (life.incarnation == self.life.incarnation && life.nonce != self.life.nonce);
+                #[cfg(sitegate_mutants)]
+                let forgot = forgot && !planted(Mutant::RollbackNotSeen);
                 if forgot && self.durable.own.formation.is_some() {
                     self.on_rolled_back(life.incarnation, Lsn(0));
                 }
@@ -142,6 +159,10 @@ impl Member {
                 self.on_recover_page(now, from, nonce, after.as_ref(), registers, last, unsure);
             }
             body if self.votes() => self.on_voter_body(now, from, nonce, body),
+            #[cfg(sitegate_mutants)]
+            body if planted(Mutant::OutsiderCounted) && self.standing == Standing::Quarantined => {
+                self.on_voter_body(now, from, nonce, body);
+            }
             _ => {}
         }
     }
@@ -197,6 +218,10 @@ impl Member {
 
     /// Whether this very process of `member` is the newest that anybody counted so far has told of.
     pub(super) fn is_current(&self, member: MemberId, nonce: Nonce) -> bool {
+        #[cfg(sitegate_mutants)]
+        if planted(Mutant::VoteOfAnotherLife) {
+            return true;
+        }
         self.nonce_of(member) == Some(nonce)
     }
 

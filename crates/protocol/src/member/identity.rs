@@ -1,6 +1,8 @@
 //! Identities: who is one of us, and how somebody with a new identity comes back (docs/protocol.md, "Identities").
 
 use alloc::vec::Vec;
+#[cfg(sitegate_mutants)]
+use sitegate_mutant::{Mutant, planted};
 
 use super::proposer::{Aim, Decision, Found, Round};
 use super::{Member, Standing};
@@ -82,6 +84,10 @@ impl Member {
         }
         let before = self.durable.own.formation.replace(identities.clone());
         self.header_durable = false;
+        #[cfg(sitegate_mutants)]
+        if planted(Mutant::EpochBeforeCommit) {
+            self.header_durable = true;
+        }
         let first = before.is_none();
         // An epoch after birth may have replaced this very member: its empty disk says nothing of what its name voted.
         let was_out = self.standing == Standing::Quarantined || (first && identities.epoch > Epoch(0));
@@ -103,6 +109,10 @@ impl Member {
         }
         if first && !was_out {
             self.note(Note::Born);
+        }
+        #[cfg(sitegate_mutants)]
+        if first && !was_out && planted(Mutant::DiskBeforeBirth) {
+            return self.begin_voting(now);
         }
         if was_out || first {
             // Others live in it already: this disk may be one from before its birth, and the member have voted since.
@@ -126,6 +136,10 @@ impl Member {
             .filter(|id| *id != self.settings.me)
             .collect();
         for member in changed {
+            #[cfg(sitegate_mutants)]
+            if planted(Mutant::OldIdentityRemembered) {
+                continue;
+            }
             self.forget_life(member);
         }
         // Votes of the older epoch are void: whatever was asked is asked anew.

@@ -3,6 +3,8 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+#[cfg(sitegate_mutants)]
+use sitegate_mutant::{Mutant, planted};
 
 use super::Member;
 use crate::event::CommandId;
@@ -104,6 +106,9 @@ impl Votes {
     /// Counts an answer to `attempt`; later bases win.
     pub(super) fn count(&mut self, from: MemberId, nonce: Nonce, attempt: u32) {
         let Some(&(_, base)) = self.attempts.iter().find(|(number, _)| *number == attempt) else { return };
+        #[cfg(sitegate_mutants)]
+        let base =
+            self.attempts.last().filter(|_| planted(Mutant::VoteFromLastAttempt)).map_or(base, |last| last.1);
         let newer = self.by.get(&from).is_none_or(|vote| vote.nonce != nonce || vote.base < base);
         if newer {
             self.by.insert(from, BallotVote { nonce, base });
@@ -146,6 +151,12 @@ impl Member {
         let promised = self.register(key).map_or(Ballot::ZERO, Register::promised);
         let seen = self.contention.get(key).map_or(0, |contention| contention.round);
         let ballot = Ballot { round: promised.round.max(seen), member: 0 }.next(self.settings.me);
+        #[cfg(sitegate_mutants)]
+        let ballot = if planted(Mutant::BallotUsedAgain) && promised.is_of(self.settings.me) {
+            promised
+        } else {
+            ballot
+        };
         let round = Round {
             ballot,
             rank,
@@ -265,9 +276,21 @@ impl Member {
         report: impl Fn(&'a Promised, &Key) -> Option<&'a Accepted>,
     ) -> Found {
         let newest = promises.values().filter_map(|p| report(p, key)).max_by_key(|a| a.ballot);
+        #[cfg(sitegate_mutants)]
+        let newest = match planted(Mutant::LowestValue) {
+            true => promises.values().filter_map(|p| report(p, key)).min_by_key(|a| a.ballot),
+            false => newest,
+        };
         let ballot = newest.map(|a| a.ballot);
         let reported = promises.values().filter_map(|p| report(p, key));
-        let votes = reported.filter(|a| Some(a.ballot) == ballot && !a.adopted).count();
+        let votes = reported
+            .filter(|a| {
+                let adopted = a.adopted;
+                #[cfg(sitegate_mutants)]
+                let adopted = adopted && !planted(Mutant::AdoptedIsVote);
+                Some(a.ballot) == ballot && !adopted
+            })
+            .count();
         let chosen =
             ballot.is_none() || votes >= self.settings.majority() || self.chosen.get(key).copied() == ballot;
         Found { accepted: newest.cloned(), chosen }
@@ -397,6 +420,12 @@ impl Member {
                     return None;
                 }
                 let attempt = votes.begin_attempt(now);
+                #[cfg(sitegate_mutants)]
+                if let Value::Ownership(Ownership::Held(tenancy)) = value
+                    && planted(Mutant::TwoValues)
+                {
+                    tenancy.takeovers.count += 1;
+                }
                 Some(Body::Accept { key: key.clone(), ballot, value: value.clone(), attempt })
             }
         }

@@ -3,6 +3,8 @@
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+#[cfg(sitegate_mutants)]
+use sitegate_mutant::{Mutant, planted};
 
 use super::Member;
 use super::proposer::Phase;
@@ -81,6 +83,8 @@ impl Member {
             self.pulse.sent.pop_front();
         }
         self.pulse.sent.push_back((seq, now));
+        #[cfg(sitegate_mutants)]
+        let bar = bar.filter(|_| !planted(Mutant::HeartbeatWhileBarred));
         let body = if bar.is_some() { Body::Ping { seq } } else { Body::Heartbeat { seq } };
         self.send_to_all(&body);
         self.timers.set_boot(Timer::Heartbeat, now.boot.plus(self.settings.timing.heartbeat));
@@ -101,10 +105,17 @@ impl Member {
         // A beat writes if nothing was committed for an eighth, the next one finds that: later only if the disk stood still.
         let beats = self.settings.timing.heartbeat.times(2);
         let stall = smallest.divided(4).max(smallest.divided(8).plus(beats));
-        if now.since_at_most(self.pulse.last_commit) > stall {
+        let stands = now.since_at_most(self.pulse.last_commit) > stall;
+        #[cfg(sitegate_mutants)]
+        let stands = stands && !planted(Mutant::DiskNotWatched);
+        if stands {
             return Some(Bar::Disk);
         }
-        if !self.fence.answers_within(now, smallest.divided(4)) || self.arms_for(now, smallest.divided(4)) {
+        let silent =
+            !self.fence.answers_within(now, smallest.divided(4)) || self.arms_for(now, smallest.divided(4));
+        #[cfg(sitegate_mutants)]
+        let silent = silent && !planted(Mutant::FenceNotWatched);
+        if silent {
             return Some(Bar::Fence);
         }
         let unheard = match self.majority_answered() {
@@ -152,6 +163,8 @@ impl Member {
         clock: Boot,
     ) {
         let Some(base) = self.answered(from, seq) else { return };
+        #[cfg(sitegate_mutants)]
+        let base = if planted(Mutant::AckFromReceipt) { now } else { base };
         let Some(peer) = self.peers.get_mut(&from) else { return };
         let known = peer.mirror.as_mut().is_some_and(|mirror| mirror.ack(Digest(support), base));
         if !known {

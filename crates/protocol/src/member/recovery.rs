@@ -2,6 +2,8 @@
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+#[cfg(sitegate_mutants)]
+use sitegate_mutant::{Mutant, planted};
 
 use super::{Member, Standing};
 use crate::durable::{Duty, Record};
@@ -100,6 +102,8 @@ impl Member {
     /// The asker's life is written down with this step, before the answer leaves.
     pub(super) fn on_recover_ask(&mut self, from: MemberId, nonce: Nonce, after: Option<Key>) {
         let unsure = !self.votes();
+        #[cfg(sitegate_mutants)]
+        let unsure = unsure && !planted(Mutant::UnsureWitness);
         if self.durable.own.formation.is_none() || self.standing == Standing::Quarantined {
             return;
         }
@@ -154,7 +158,10 @@ impl Member {
             sure += usize::from(witness.end == Some(Sureness::Sure));
         }
         let n = self.settings.n();
-        if sure >= witnesses(n) || all == n - 1 {
+        let needed = witnesses(n);
+        #[cfg(sitegate_mutants)]
+        let needed = if planted(Mutant::RecoveryFromFewer) { needed - 1 } else { needed };
+        if sure >= needed || all == n - 1 {
             self.note(Note::Recovered);
             self.finish_recovery(now);
         }
@@ -178,7 +185,10 @@ impl Member {
             register.recover(&own);
             self.register_changed(&key, register, Some(now));
         }
-        if self.durable.own.duty == Duty::Settle {
+        let settles = self.durable.own.duty == Duty::Settle;
+        #[cfg(sitegate_mutants)]
+        let settles = settles && !planted(Mutant::SettlingSkipped);
+        if settles {
             self.standing = Standing::Settling { since: now };
             let mut soonest = Soonest::default();
             soonest.guard(crate::time::Guard::after(now, self.longest_guard()), now);

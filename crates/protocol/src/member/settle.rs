@@ -9,6 +9,8 @@ use crate::message::{Body, RequestId};
 use crate::time::Now;
 use crate::timer::Soonest;
 use crate::value::{Intent, Key, Ownership, Proof, Takeover, Wanted};
+#[cfg(sitegate_mutants)]
+use sitegate_mutant::{Mutant, planted};
 
 /// Requests of one ticket that wait here; one a member and command is enough.
 const WAITERS_MAX: usize = 64;
@@ -136,6 +138,10 @@ impl Member {
             return found;
         }
         if mine {
+            #[cfg(sitegate_mutants)]
+            if planted(Mutant::WritesOffOwn) {
+                return free(Proof::Waited);
+            }
             let never_armed = local.is_some_and(|local| local.never_armed == Some(tenancy.token));
             let receipt = local.is_some_and(|local| local.receipt >= Some(tenancy.token));
             return match (never_armed, receipt) {
@@ -161,8 +167,13 @@ impl Member {
         ownership: &Ownership,
         ballot: crate::ids::Ballot,
     ) {
-        let (answered, waiting) =
-            core::mem::take(&mut local.waiters).into_iter().partition(|w| w.after < ballot);
+        let (answered, waiting) = core::mem::take(&mut local.waiters).into_iter().partition(|w| {
+            #[cfg(sitegate_mutants)]
+            if planted(Mutant::EarlierRoundConfirms) {
+                return true;
+            }
+            w.after < ballot
+        });
         local.waiters = waiting;
         let answered: alloc::vec::Vec<Waiter> = answered;
         for w in answered {

@@ -2,6 +2,8 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
+#[cfg(sitegate_mutants)]
+use sitegate_mutant::{Mutant, planted};
 
 use super::Member;
 use super::proposer::{Aim, Votes};
@@ -141,10 +143,19 @@ impl Member {
             let Some(life) = peer.life else { continue };
             let vote = tenure.votes.by.get(&id).filter(|vote| vote.nonce == life.nonce).map(|vote| vote.base);
             let mirror = peer.mirror.as_ref().filter(|mirror| mirror.nonce() == life.nonce);
+            #[cfg(sitegate_mutants)]
+            let mirror = mirror.or(peer.mirror.as_ref().filter(|_| planted(Mutant::MirrorKeptOverRestart)));
             let ack = mirror.and_then(|mirror| mirror.base(ticket, tenure.ballot));
             bases.extend(vote.max(ack));
         }
-        let base = kth_newest(&mut bases, self.settings.majority())?;
+        let needed = self.settings.majority();
+        #[cfg(sitegate_mutants)]
+        let needed = if planted(Mutant::LeaseByFewer) { needed - 1 } else { needed };
+        let base = kth_newest(&mut bases, needed)?;
+        #[cfg(sitegate_mutants)]
+        if planted(Mutant::HolderIgnoresDrift) {
+            return Some(Deadline::after(base, tenure.expire));
+        }
         Some(Deadline::after(base, self.settings.timing.drift.at_most(tenure.expire)))
     }
 
@@ -163,6 +174,8 @@ impl Member {
             let Some(tenure) = local.state.tenure_mut().filter(|tenure| tenure.is_armed()) else { continue };
             let Some(target) = self.lease_end(ticket, tenure) else { continue };
             let sooner = tenure.expire < tenure.terms.expire && target.boot < tenure.ordered.boot;
+            #[cfg(sitegate_mutants)]
+            let sooner = sooner && !planted(Mutant::ShrunkExpireUntold);
             let wanted = target.boot > tenure.ordered.boot || sooner;
             // A shorter E may leave no time at all for now: its next answers will.
             if wanted && !target.has_passed(now) && !tenure.deadline().has_passed(now) {
@@ -247,6 +260,10 @@ impl Member {
         let terms = &tenure.terms;
         if (expire, acquire_after, takeover) != (terms.expire, terms.acquire_after, terms.takeover) {
             // Not while a longer deadline is on its way to the fence daemon.
+            #[cfg(sitegate_mutants)]
+            if planted(Mutant::ShrunkExpireUntold) {
+                return Some(Aim::Renew);
+            }
             let shorter = self.lease_end(ticket, tenure)?;
             if tenure.acknowledged == Some(tenure.ordered) && tenure.ordered.no_later_than(shorter) {
                 return Some(Aim::Renew);
@@ -430,6 +447,10 @@ impl Member {
             _ => FenceReason::Release,
         };
         self.order(Order::Fence(ticket.clone(), tenure.terms.token, reason), None);
+        #[cfg(sitegate_mutants)]
+        if planted(Mutant::ReleasesUnfenced) {
+            return State::Stopped { token: tenure.terms.token, lost: false };
+        }
         State::Leaving(tenure, why, Stage::Fencing)
     }
 

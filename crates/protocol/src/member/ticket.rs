@@ -2,6 +2,8 @@
 //! "A site's ticket").
 
 use alloc::vec::Vec;
+#[cfg(sitegate_mutants)]
+use sitegate_mutant::{Mutant, planted};
 
 use super::Member;
 use super::candidate::Readiness;
@@ -176,7 +178,10 @@ impl Member {
         deadline: Deadline,
         soonest: &mut Soonest,
     ) -> State {
-        if deadline.has_passed(now) {
+        let past = deadline.has_passed(now);
+        #[cfg(sitegate_mutants)]
+        let past = past && !planted(Mutant::ResumesLate);
+        if past {
             self.end_own_round(ticket);
             self.order(Order::Fence(ticket.clone(), token, FenceReason::Lost), None);
             return State::Fencing { token, reason: FenceReason::Lost };
@@ -194,7 +199,10 @@ impl Member {
         local: &mut Local,
         soonest: &mut Soonest,
     ) -> State {
-        if tenure.deadline().has_passed(now) {
+        let past = tenure.deadline().has_passed(now);
+        #[cfg(sitegate_mutants)]
+        let past = past && !planted(Mutant::ForeverHeld);
+        if past {
             return self.lose(ticket, &tenure, FenceReason::Lost);
         }
         if self.intent(ticket).is_some_and(|intent| intent.attests(tenure.terms.token)) {
@@ -252,6 +260,10 @@ impl Member {
         tenure: &mut Tenure,
         soonest: &mut Soonest,
     ) -> bool {
+        #[cfg(sitegate_mutants)]
+        if planted(Mutant::ActsOnUnchosenWish) {
+            return true;
+        }
         let Some(key) = wish.filter(|key| !self.is_chosen(key)) else { return true };
         let since = *tenure.uncertain.get_or_insert(now.boot);
         let at = since.plus(self.settings.timing.retry().times(2)).max(self.contended_until(key));

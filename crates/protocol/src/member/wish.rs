@@ -2,6 +2,8 @@
 //! "Wishes").
 
 use alloc::collections::BTreeMap;
+#[cfg(sitegate_mutants)]
+use sitegate_mutant::{Mutant, planted};
 
 use super::Member;
 use super::command::{Pending, Question, Stage};
@@ -178,6 +180,10 @@ impl Member {
         let command = pending.command.clone();
         let stage = match command {
             Command::Grant(..) | Command::Move(..) => Stage::Awaiting,
+            #[cfg(sitegate_mutants)]
+            Command::Revoke(_) | Command::Pause(_) if planted(Mutant::RevokeConfirmedByRead) => {
+                return self.answer(id, Reply::Done(Done::Free(seen)));
+            }
             Command::Revoke(ticket) | Command::Pause(ticket) => {
                 Stage::Settling(BTreeMap::from([(ticket, question(self))]))
             }
