@@ -65,7 +65,9 @@ fn parse(words: Vec<String>) -> Result<Arguments, String> {
             }
             name if !name.starts_with('-') => arguments.names.push(word),
             _ => {
-                return Err(format!("unknown option {word}: cargo xtask mutants [--json] [--runs N] [NAME…]"));
+                return Err(format!(
+                    "unknown option {word}: cargo xtask mutants [--json] [--runs N] [NAME…]"
+                ));
             }
         }
     }

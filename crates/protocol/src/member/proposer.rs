@@ -352,7 +352,7 @@ impl Member {
         }
         let Some(round) = self.end_round(key) else { return };
         let Phase::Accepting { value, votes } = round.phase else { return };
-        self.contention.remove(key);
+        let contention = self.contention.remove(key).filter(|_| !round.nacks.is_empty());
         self.mark_chosen(key, round.ballot);
         // A tenure is announced once the fence daemon is armed for it.
         let own_tenure =
@@ -361,6 +361,19 @@ impl Member {
             self.announce(key);
         }
         self.round_chosen(now, key, round.ballot, round.aim, &value, votes);
+        if let (Some(contention), Key::Ownership(ticket), true) = (contention, key, own_tenure) {
+            self.win_over(now, ticket, contention.round);
+        }
+    }
+
+    /// Somebody has promised a higher ballot than the one with which this site has just got its ticket: a candidate that parks at
+    /// the others. It supports nothing at that ballot, so that the ticket would hang on fewer for as long as the candidate
+    /// tries. The next proposal wins it over, if it is above.
+    fn win_over(&mut self, now: Now, ticket: &TicketName, round: u64) {
+        let until = now.boot.plus(self.settings.timing.retry());
+        let contention = Contention { failures: 0, until, round };
+        self.contention.insert(Key::Ownership(ticket.clone()), contention);
+        self.ownership_round_ended(now, ticket);
     }
 
     /// Tells the others what is chosen.
@@ -375,7 +388,9 @@ impl Member {
 
     pub(super) fn on_nack(&mut self, now: Now, from: MemberId, key: &Key, ballot: Ballot, promised: Ballot) {
         let (n, majority, me) = (self.settings.n(), self.settings.majority(), self.settings.me);
-        let Some(round) = self.rounds.get_mut(key).filter(|round| round.ballot == ballot) else { return };
+        let Some(round) = self.rounds.get_mut(key).filter(|round| round.ballot == ballot) else {
+            return self.late_nack(now, key, ballot, promised);
+        };
         let contention = self.contention.entry(key.clone()).or_default();
         contention.round = contention.round.max(promised.round);
         round.nacks.insert(from);
@@ -384,6 +399,15 @@ impl Member {
             return;
         }
         self.fail_round(now, key);
+    }
+
+    /// One that refuses what has been chosen without it.
+    fn late_nack(&mut self, now: Now, key: &Key, ballot: Ballot, promised: Ballot) {
+        let Key::Ownership(ticket) = key else { return };
+        let tenure = self.locals.get(ticket).and_then(|local| local.state.tenure());
+        if promised > ballot && tenure.is_some_and(|tenure| tenure.ballot == ballot) {
+            self.win_over(now, ticket, promised.round);
+        }
     }
 
     /// A lost round: another may begin after a pause that spreads rivals. Whoever would acquire leaves the rival that has

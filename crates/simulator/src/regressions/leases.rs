@@ -129,3 +129,16 @@ fn a_confirmed_tenure_whose_release_few_have_heard_of_is_found_to_be_over() {
     assert!(s.ownership(LYON).held().is_some());
     s.wait_for(20 * SECOND, "lyon holds", |s| s.holder() == Some(LYON));
 }
+
+/// Lyon does not hear paris, and has promised itself what the others have not: it supports paris no more, and tries on.
+#[test]
+fn a_candidate_that_nobody_answers_is_won_over() {
+    let mut s = Stage::held_with(with_arbitrators(1));
+    let token = s.token(PARIS);
+    s.cut(PARIS, LYON, 60 * SECOND);
+    s.run(65 * SECOND);
+    // Four members, three of which are needed.
+    s.isolate(TIEBREAK, 20 * SECOND);
+    s.run(15 * SECOND);
+    assert_eq!(s.token(PARIS), token);
+}
