@@ -167,9 +167,9 @@ impl Desk {
         }
     }
 
-    fn note(&self, kind: &'static str, ticket: Option<&TicketName>, text: String) {
+    fn note(&self, kind: &'static str, ticket: Option<&TicketName>, text: String, detail: serde_json::Value) {
         let ticket = ticket.map(ToString::to_string);
-        let draft = Draft { kind, ticket, member: None, text, detail: serde_json::json!({}) };
+        let draft = Draft { kind, ticket, member: None, text, detail };
         let lost = self.port.journal.write(vec![draft], Moment::new(now()));
         self.port.shared.metrics.journal_lost.add(lost);
     }

@@ -47,6 +47,18 @@ pub fn boot_id() -> io::Result<String> {
     Ok(id.trim().to_owned())
 }
 
+/// What tells the clocks that this process reads from all others: the boot, and the time namespace, which shifts them. Two
+/// processes with the same may compare their readings.
+///
+/// # Errors
+/// As [`boot_id`].
+pub fn clock_id() -> io::Result<String> {
+    let boot = boot_id()?;
+    // Kernels without time namespaces have no such link, and one namespace.
+    let namespace = fs::read_link("/proc/self/ns/time").unwrap_or_default();
+    Ok(format!("{boot}/{}", namespace.display()))
+}
+
 /// Nanoseconds of a duration; 584 years and more are as good as never.
 #[must_use]
 pub fn duration_ns(duration: Duration) -> u64 {
@@ -178,5 +190,6 @@ mod tests {
     #[test]
     fn a_boot_has_an_id() {
         assert_eq!(boot_id().unwrap().len(), 36);
+        assert_eq!(clock_id().unwrap().split_once('/').unwrap().0, boot_id().unwrap());
     }
 }

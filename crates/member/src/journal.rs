@@ -7,6 +7,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use serde::{Deserialize, Serialize};
@@ -22,7 +23,7 @@ mod files;
 mod notes;
 mod votes;
 
-pub use chain::{Broken, ChainHash, verify};
+pub use chain::{Broken, Chain, ChainHash, verify};
 pub use commands::describe_command;
 pub use files::{FILE_BYTES_MAX, FILES_MAX, read_all, read_newest};
 pub(crate) use notes::barred;
@@ -80,6 +81,8 @@ pub struct Entry {
 pub struct Journal {
     directory: Arc<Path>,
     work: SyncSender<Work>,
+    /// Entries that found no place, and are not told of yet.
+    lost: Arc<AtomicU64>,
 }
 
 enum Work {
@@ -115,7 +118,7 @@ impl Journal {
         let thread =
             std::thread::Builder::new().name("journal".into()).spawn(move || write_all(files, &queue));
         thread.map_err(DurableError::on("start the journal in", directory))?;
-        Ok(Self { directory: directory.into(), work })
+        Ok(Self { directory: directory.into(), work, lost: Arc::default() })
     }
 
     /// Writes down what happened at `moment`, soon. Returns how much was lost because the disk does not keep up.
@@ -125,10 +128,15 @@ impl Journal {
         if count == 0 {
             return 0;
         }
-        let work = Work::Write(drafts.into_iter().map(|draft| (draft, moment)).collect());
+        let lost = self.lost.swap(0, Ordering::Relaxed);
+        let gap = (lost > 0).then(|| entries_lost(lost));
+        let work = Work::Write(gap.into_iter().chain(drafts).map(|draft| (draft, moment)).collect());
         match self.work.try_send(work) {
             Ok(()) => 0,
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => count,
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                self.lost.fetch_add(lost + count, Ordering::Relaxed);
+                count
+            }
         }
     }
 
@@ -146,6 +154,13 @@ impl Journal {
     pub fn directory(&self) -> PathBuf {
         self.directory.to_path_buf()
     }
+}
+
+/// Says that something is missing here, which the chain alone does not show.
+fn entries_lost(count: u64) -> Draft {
+    let text = format!("{count} entries before this one were lost: the disk did not keep up");
+    let detail = serde_json::json!({ "count": count });
+    Draft { kind: "entries-lost", ticket: None, member: None, text, detail }
 }
 
 fn write_all(mut files: Files, queue: &Receiver<Work>) {
@@ -166,5 +181,31 @@ fn write_all(mut files: Files, queue: &Receiver<Work>) {
                 let _ = done.send(());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_is_told_of_once_there_is_room() {
+        let (work, queue) = sync_channel(1);
+        let journal = Journal { directory: Path::new("/nowhere").into(), work, lost: Arc::default() };
+        let write = |count: usize| {
+            let draft =
+                Draft { kind: "test", ticket: None, member: None, text: String::new(), detail: Value::Null };
+            journal.write(vec![draft; count], Moment::new(Now::default()))
+        };
+        let kinds = || match queue.recv() {
+            Ok(Work::Write(drafts)) => drafts.iter().map(|(draft, _)| draft.kind).collect::<Vec<_>>(),
+            _ => Vec::new(),
+        };
+        assert_eq!((write(1), write(2), write(1)), (0, 2, 1));
+        assert_eq!(kinds(), ["test"]);
+        assert_eq!(write(1), 0);
+        assert_eq!(kinds(), ["entries-lost", "test"]);
+        assert_eq!(write(1), 0);
+        assert_eq!(kinds(), ["test"]);
     }
 }

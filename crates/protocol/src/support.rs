@@ -303,12 +303,21 @@ impl Support {
     /// The guard of `ticket`, and whose lease it is.
     pub(crate) fn guard_of(&self, ticket: &TicketName) -> Option<(MemberId, Token, Guard)> {
         let lease = self.guards.get(ticket)?;
+        Some((lease.holder, lease.token, Guard::after(self.arrival_of(lease), lease.span)))
+    }
+
+    /// The tenure of `ticket` that is guarded or was until lately, and the newest arrival that its guard counts from.
+    pub(crate) fn last_arrival(&self, ticket: &TicketName) -> Option<(Token, Now)> {
+        let lease = self.guards.get(ticket)?;
+        Some((lease.token, self.arrival_of(lease)))
+    }
+
+    fn arrival_of(&self, lease: &Lease) -> Now {
         let heartbeat = match self.sites.get(&lease.holder) {
             Some(site) if lease.supported => site.last_heartbeat,
             _ => None,
         };
-        let arrival = heartbeat.map_or(lease.arrival, |at| at.max(lease.arrival));
-        Some((lease.holder, lease.token, Guard::after(arrival, lease.span)))
+        heartbeat.map_or(lease.arrival, |at| at.max(lease.arrival))
     }
 
     /// The sites in whose sets `ticket` stands, and at which ballot (invariant I6).

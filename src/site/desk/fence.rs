@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::json;
 use sitegate_fence_client::status::{ResourceStatus, Status};
-use sitegate_fence_client::wire::Notice;
+use sitegate_fence_client::wire::{Notice, Receipt};
 use sitegate_member::site::SiteFacts;
 use sitegate_protocol::{Event, FenceEvent, TicketName, Token};
 use tracing::warn;
@@ -34,7 +35,12 @@ impl Desk {
         }
         self.way.set(Some(client.clone()));
         self.link = Some(Link { client, events, status: Box::new(status.clone()) });
-        self.note("fence-up", None, format!("the fence daemon answers (version {})", status.version));
+        self.note(
+            "fence-up",
+            None,
+            format!("the fence daemon answers (version {})", status.version),
+            json!({}),
+        );
         // What this site can run has to be known before the protocol acts on the rest.
         self.renew_settings().await && self.tell(Event::Fence(FenceEvent::Up(reports(&status)))).await
     }
@@ -45,7 +51,12 @@ impl Desk {
         if let Some(link) = &mut self.link {
             link.status = status;
         }
-        self.note("fence-reloaded", None, "the fence daemon works with another fenced.toml".into());
+        self.note(
+            "fence-reloaded",
+            None,
+            "the fence daemon works with another fenced.toml".into(),
+            json!({}),
+        );
         self.renew_settings().await
     }
 
@@ -94,7 +105,7 @@ impl Desk {
         self.links += 1;
         self.way.set(None);
         self.extending.forget();
-        self.note("fence-down", None, "the fence daemon does not answer".into());
+        self.note("fence-down", None, "the fence daemon does not answer".into(), json!({}));
         warn!("the connection to the fence daemon is lost");
         self.connect();
         self.tell(Event::Fence(FenceEvent::Down)).await
@@ -121,7 +132,9 @@ impl Desk {
                     receipt.reason.as_str(),
                     receipt.proof.what
                 );
-                self.note("receipt", Some(&name), text);
+                let Receipt { token, level, began, ended, .. } = &receipt;
+                let detail = json!({ "token": token, "level": level, "began": began, "ended": ended });
+                self.note("receipt", Some(&name), text, detail);
                 self.receipt(name, Token(receipt.token)).await
             }
             Notice::Fencing { token, reason, .. } => {
@@ -130,13 +143,14 @@ impl Desk {
                     "fencing",
                     Some(&name),
                     format!("fences {name} (token {token}): {}", reason.as_str()),
+                    json!({ "token": token }),
                 );
                 true
             }
             Notice::LevelFailed { token, level, why, .. } => {
                 let text = format!("level {level} of the fence plan of {name} (token {token}) failed: {why}");
                 warn!("{text}");
-                self.note("fence-level-failed", Some(&name), text);
+                self.note("fence-level-failed", Some(&name), text, json!({ "token": token, "level": level }));
                 true
             }
             // A plan that fails for hours is said ever less often.

@@ -75,6 +75,7 @@ impl Desk {
             "check-failed-too-often",
             Some(&ticket),
             format!("the health check of {ticket} last said: {why}"),
+            serde_json::json!({}),
         );
         self.tell(Event::Unhealthy(ticket, token)).await
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use axum::Router;
-use sitegate_host::clock::boot_id;
+use sitegate_host::clock::{boot_id, clock_id};
 use sitegate_host::durable::DurableError;
 use sitegate_protocol::{Nonce, Start};
 use tokio::net::TcpListener;
@@ -133,7 +133,7 @@ async fn live(
         .map_err(|e| failed(&e, "correct `socket` in member.toml, or the owner and mode of its directory"))?;
     tokio::spawn(serve_socket(server));
     alive.service.ready();
-    alive.note("started", format!("{} {} has started", setup.program.name, env!("CARGO_PKG_VERSION")));
+    alive.note_start(setup);
     let ended = watch(driver, &alive, &mut signals).await;
     alive.service.stopping();
     let exit = alive.end(&ended);
@@ -247,9 +247,26 @@ impl Alive {
         }
     }
 
-    fn note(&self, kind: &'static str, text: String) {
+    /// The first entry of a process, with what a verifier needs to know about all that follow.
+    fn note_start(&self, setup: &Setup) {
+        let text = format!("{} {} has started", setup.program.name, env!("CARGO_PKG_VERSION"));
+        let formation = &self.shared.configuration.get().formation;
+        let ids: serde_json::Map<_, _> =
+            formation.members.iter().map(|m| (m.name.to_string(), serde_json::json!(m.id.get()))).collect();
+        let detail = serde_json::json!({
+            "member": self.shared.names.name(self.shared.names.me()),
+            "formation": formation.name.to_string(),
+            "members": ids,
+            // Without it nobody can compare this member's clocks with another's; the rest of the entry holds all the same.
+            "clock": clock_id().ok(),
+            "max_clock_drift_ppm": formation.max_clock_drift.ppm(),
+        });
+        self.note("started", text, detail);
+    }
+
+    fn note(&self, kind: &'static str, text: String, detail: serde_json::Value) {
         info!("{text}");
-        let draft = Draft { kind, ticket: None, member: None, text, detail: serde_json::json!({}) };
+        let draft = Draft { kind, ticket: None, member: None, text, detail };
         self.shared.metrics.journal_lost.add(self.journal.write(vec![draft], Moment::new(driver::now())));
     }
 
@@ -269,7 +286,7 @@ impl Alive {
         if exit != Exit::Told {
             error!("{text}");
         }
-        self.note("stopped", text);
+        self.note("stopped", text, serde_json::json!({}));
         self.journal.sync(SYNC_WITHIN);
         exit
     }

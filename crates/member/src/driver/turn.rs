@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::time::Instant;
 
-use sitegate_protocol::{Committing, Event, Lsn, Record, Store, Turn};
+use sitegate_protocol::{Committing, Event, Lsn, Record, Store, TicketName, Turn};
 
 use super::{Driver, Ended, Running, now};
 use crate::journal::describe_vote;
@@ -41,7 +41,8 @@ impl Driver {
                 self.peers.send(to, now.boot, frame);
             }
             let names = &self.shared.names;
-            let votes = turn.records().filter_map(|record| describe_vote(record, names)).collect();
+            let renewed = |ticket: &TicketName| self.member.last_renewal(ticket);
+            let votes = turn.records().filter_map(|record| describe_vote(record, names, &renewed)).collect();
             self.committing = Some(Running { since: Instant::now(), votes });
             return self.disk.commit(turn);
         }

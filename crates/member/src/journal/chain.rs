@@ -96,28 +96,64 @@ fn split<'l>(line: &'l str, before: &str) -> Option<(&'l str, ChainHash)> {
 /// # Errors
 /// The first line that does not follow from the one before it.
 pub fn verify<'l>(lines: impl IntoIterator<Item = &'l str>) -> Result<u64, Broken> {
-    let (mut before, mut seq, mut count) = (None, None, 0);
+    let (mut chain, mut count) = (Chain::default(), 0);
     for (index, line) in lines.into_iter().enumerate() {
-        let broken = |why| Broken { line: index + 1, why };
-        if let Some(follows) = read_heading(line) {
-            if before.is_some_and(|before| before != follows) {
-                return Err(broken("this file does not follow the one before it"));
-            }
-            before = Some(follows);
-            continue;
-        }
-        let before_this = before.ok_or_else(|| broken("no heading before the first entry"))?;
-        let (start, hash) = split(line, BEFORE_HASH).ok_or_else(|| broken("not an entry"))?;
-        if ChainHash::of(before_this, start) != hash {
-            return Err(broken("the entry or the one before it was changed"));
-        }
-        let entry: Entry = serde_json::from_str(line).map_err(|_| broken("not an entry"))?;
-        if seq.is_some_and(|seq| entry.seq != seq + 1) {
-            return Err(broken("entries were left out"));
-        }
-        (before, seq, count) = (Some(hash), Some(entry.seq), count + 1);
+        let entry = chain.take(line).map_err(|why| Broken { line: index + 1, why })?;
+        count += u64::from(entry.is_some());
     }
     Ok(count)
+}
+
+/// A chain that is followed line by line.
+#[derive(Clone, Debug, Default)]
+pub struct Chain {
+    before: Option<ChainHash>,
+    seq: Option<u64>,
+}
+
+impl Chain {
+    /// The entry of the next line as it lies on the disk; `None` for the first line of a file.
+    ///
+    /// # Errors
+    /// Why it does not follow from the line before it.
+    pub fn take(&mut self, line: &str) -> Result<Option<Entry>, &'static str> {
+        if let Some(follows) = read_heading(line) {
+            if self.before.is_some_and(|before| before != follows) {
+                return Err("this file does not follow the one before it");
+            }
+            self.before = Some(follows);
+            return Ok(None);
+        }
+        let before = self.before.ok_or("no heading before the first entry")?;
+        let (start, hash) = split(line, BEFORE_HASH).ok_or("not an entry")?;
+        if ChainHash::of(before, start) != hash {
+            return Err("the entry or the one before it was changed");
+        }
+        let entry: Entry = serde_json::from_str(line).map_err(|_| "not an entry")?;
+        if self.seq.is_some_and(|seq| entry.seq != seq + 1) {
+            return Err("entries were left out");
+        }
+        (self.before, self.seq) = (Some(hash), Some(entry.seq));
+        Ok(Some(entry))
+    }
+
+    /// The same for an entry as the API gives it: without the lines of files, and perhaps with others left out between.
+    /// Whether it could be checked: only what follows directly on the entry before it can.
+    ///
+    /// # Errors
+    /// Why it does not follow from that.
+    pub fn take_exported(&mut self, entry: &Entry) -> Result<bool, &'static str> {
+        let hash = ChainHash::parse(&entry.hash).ok_or("not an entry")?;
+        let follows = self.before.filter(|_| self.seq.is_some_and(|seq| entry.seq == seq + 1));
+        if self.seq.is_some_and(|seq| entry.seq <= seq) {
+            return Err("entries are out of order");
+        }
+        if follows.is_some_and(|before| link(before, entry).1 != hash) {
+            return Err("the entry or the one before it was changed");
+        }
+        (self.before, self.seq) = (Some(hash), Some(entry.seq));
+        Ok(follows.is_some())
+    }
 }
 
 #[cfg(test)]
@@ -159,6 +195,23 @@ mod tests {
         assert_eq!(check(&journal()), Ok(5));
         let entry: Entry = serde_json::from_str(&journal()[1]).unwrap();
         assert_eq!((entry.seq, entry.hash.len()), (1, 64));
+    }
+
+    #[test]
+    fn what_the_api_gives_is_checked_where_it_follows() {
+        let entries: Vec<Entry> =
+            journal().iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let follow = |entries: &[Entry]| {
+            let mut chain = Chain::default();
+            entries.iter().map(|entry| chain.take_exported(entry)).collect::<Result<Vec<bool>, _>>()
+        };
+        assert_eq!(follow(&entries), Ok(vec![false, true, true, true, true]));
+        assert_eq!(follow(&[entries[0].clone(), entries[2].clone()]), Ok(vec![false, false]));
+        let mut changed = entries.clone();
+        changed[2].text.push('!');
+        assert!(follow(&changed).is_err());
+        changed.swap(0, 1);
+        assert!(follow(&changed).is_err());
     }
 
     #[test]

@@ -1,14 +1,20 @@
 //! What this member has promised and voted for, in words: each as it was committed.
 
 use serde_json::{Value as Json, json};
-use sitegate_protocol::{Intent, Key, Ownership, Record, Value, Wanted};
+use sitegate_protocol::{Intent, Key, Now, Ownership, Record, TicketName, Token, Value, Wanted};
 
 use super::Draft;
 use crate::settings::Names;
 
-/// What a committed record says about this member's votes; nothing if it is about something else.
+/// What a committed record says about this member's votes; nothing if it is about something else. `renewed` tells which
+/// tenure of a ticket this member guards or guarded last, and when that was renewed last: with a promise it shows how long
+/// the holder had been silent.
 #[must_use]
-pub fn describe_vote(record: &Record, names: &Names) -> Option<Draft> {
+pub fn describe_vote(
+    record: &Record,
+    names: &Names,
+    renewed: &dyn Fn(&TicketName) -> Option<(Token, Now)>,
+) -> Option<Draft> {
     let Record::Register(key, register) = record else { return None };
     let subject = match key {
         Key::Ownership(ticket) => format!("who holds {ticket}"),
@@ -30,7 +36,14 @@ pub fn describe_vote(record: &Record, names: &Names) -> Option<Draft> {
             detail["learnt"] = json!({ "ballot": accepted.ballot.to_string(), "value": value });
             format!("learnt about {subject}, of ballot {}: {words}", accepted.ballot)
         }
-        _ => format!("promised on {subject} to take no ballot before {promised}"),
+        _ => {
+            if let Key::Ownership(ticket) = key
+                && let Some((token, at)) = renewed(ticket)
+            {
+                detail["renewed"] = json!({ "token": token, "boot_ns": at.boot.0, "raw_ns": at.raw.0 });
+            }
+            format!("promised on {subject} to take no ballot before {promised}")
+        }
     };
     Some(Draft { kind: "vote", ticket: key.ticket().map(ToString::to_string), member: None, text, detail })
 }
@@ -63,7 +76,16 @@ fn describe_value(value: &Value, names: &Names) -> (String, Json) {
             let proof = format!("{proof:?}").to_lowercase();
             (format!("nobody, since token {last_token} ({proof})"), json)
         }
-        Value::Intent(intent) => (describe_intent(intent, names), json!({ "version": intent.version })),
+        Value::Intent(intent) => {
+            let wanted = if intent.wanted == Wanted::Revoked { "revoked" } else { "managed" };
+            let json = json!({
+                "version": intent.version,
+                "wanted": wanted,
+                "paused": intent.paused,
+                "attested": intent.attested,
+            });
+            (describe_intent(intent, names), json)
+        }
         Value::Standby(standby) => {
             (format!("{:?}", standby.mode).to_lowercase(), json!({ "version": standby.version }))
         }

@@ -198,6 +198,13 @@ impl Member {
         }
     }
 
+    /// The tenure of `ticket` that this member guards or guarded last, and when it was renewed last: what its guard counts
+    /// from. For the journal.
+    #[must_use]
+    pub fn last_renewal(&self, ticket: &TicketName) -> Option<(Token, Now)> {
+        self.support.last_arrival(ticket)
+    }
+
     fn local_view(&self, now: Now, ticket: &TicketName) -> LocalView {
         let empty = Local::default();
         let local = self.locals.get(ticket).unwrap_or(&empty);
