@@ -23,8 +23,8 @@ pub(crate) mod output;
 pub(crate) mod place;
 mod progress;
 mod status;
-mod style;
-mod table;
+pub(crate) mod style;
+pub(crate) mod table;
 mod text;
 pub(crate) mod view;
 
@@ -64,6 +64,7 @@ async fn run(command: &Command) -> Result<(), Failure> {
         Command::Check(args) => host::check(args),
         Command::Reload(args) => host::reload(args).await,
         Command::Init(args) => init::run(args),
+        Command::Verify(args) => crate::verify::run(args),
         Command::Pki(command) => {
             Ok(crate::pki::run(command, &mut io::stdout().lock(), &mut io::stderr().lock())?)
         }

@@ -5,3 +5,4 @@ pub mod cli;
 pub mod pki;
 mod playground;
 pub mod site;
+mod verify;

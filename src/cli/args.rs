@@ -13,6 +13,7 @@ use super::status::StatusArgs;
 use super::text;
 use crate::pki::PkiCommand;
 use crate::playground::{PlaygroundArgs, WriterCommand};
+use crate::verify::VerifyArgs;
 
 /// `sitegate`.
 #[derive(Debug, Parser)]
@@ -63,6 +64,9 @@ pub(crate) enum Command {
     /// Create this member's identity and store, once
     #[command(long_about = text::INIT_ABOUT, after_long_help = text::INIT)]
     Init(InitArgs),
+    /// Prove from the members' journals that no two tenures overlapped
+    #[command(long_about = text::VERIFY_ABOUT, after_long_help = text::VERIFY)]
+    Verify(VerifyArgs),
     /// Make and renew certificates, without openssl
     #[command(subcommand)]
     Pki(PkiCommand),

@@ -21,13 +21,17 @@ pub(crate) enum Exit {
     Forbidden,
     /// This machine failed.
     Failed,
+    /// What is written down breaks what sitegate promises.
+    Violated,
+    /// What was given to judge by cannot be used.
+    Unusable,
     /// Ctrl-C.
     Interrupted,
 }
 
 impl Exit {
     /// Every code, in ascending order.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Done,
         Self::Refused,
         Self::Usage,
@@ -36,6 +40,8 @@ impl Exit {
         Self::Configuration,
         Self::Forbidden,
         Self::Failed,
+        Self::Violated,
+        Self::Unusable,
         Self::Interrupted,
     ];
 
@@ -52,6 +58,8 @@ impl Exit {
             Self::Configuration => 5,
             Self::Forbidden => 6,
             Self::Failed => 7,
+            Self::Violated => 8,
+            Self::Unusable => 9,
             // What shells report for a program that SIGINT ended: 128 + 2.
             Self::Interrupted => 130,
         }
@@ -69,6 +77,8 @@ impl Exit {
             Self::Configuration => "a configuration, certificate or key is invalid",
             Self::Forbidden => "the member does not let you",
             Self::Failed => "this machine failed: a file could not be written, say",
+            Self::Violated => "what is written down breaks a promise: two tenures overlapped, say",
+            Self::Unusable => "what was given to judge by cannot be used: no journal, or a broken chain",
             Self::Interrupted => "Ctrl-C; a wish that was recorded may still come true",
         }
     }

@@ -52,6 +52,23 @@ Examples:
 
 Every member keeps its own history: what it decided and why, and who gave which command.";
 
+pub(crate) const VERIFY_ABOUT: &str = "\
+Prove from the members' journals that no two tenures overlapped
+
+Reads the journals of all members, checks their hash chains, orders what happened by what must have led to what, and shows \
+for every tenure of every ticket that it had ended when the next began, or where it had not. Needs no daemon.";
+
+pub(crate) const VERIFY: &str = "\
+Examples:
+  sitegate verify paris/journal lyon/journal tiebreak/journal
+  sitegate verify paris=paris.jsonl lyon=lyon.jsonl --clock-uncertainty 0s
+  sitegate verify */journal --ticket db --json | jq .verdict
+
+Give what lies in `journal` below a member's state-dir, what /v1/journal gave, or what `sitegate history --json` printed. \
+`proven` is shown; `consistent` means that nothing contradicts it and something is missing, which it says.
+
+Exit codes: 0 proven or consistent, 8 tenures overlapped or another check failed, 9 a journal cannot be used.";
+
 pub(crate) const GRANT_ABOUT: &str = "\
 Let a site hold a free ticket, or another one should it be lost
 

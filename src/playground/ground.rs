@@ -77,6 +77,12 @@ impl Ground {
         self.path().join(member)
     }
 
+    /// Every member's journal, as `sitegate verify` takes it.
+    pub(super) fn journals(&self) -> Vec<String> {
+        let journal = |member: &&str| format!("{member}={}", self.of(member).join("state/journal").display());
+        MEMBERS.iter().map(journal).collect()
+    }
+
     /// The socket of a member's API.
     pub(super) fn socket(&self, member: &str) -> PathBuf {
         self.of(member).join("member.sock")

@@ -88,8 +88,9 @@ pub(super) async fn perform(scenario: Scenario, keep: bool, timeline: Timeline) 
         Ok(()) => scenario.play(&mut stage).await,
         unmet => unmet,
     };
-    let report = stage.judge(&scenario.name(), played);
+    let mut report = stage.judge(&scenario.name(), played);
     let cleared = stage.clear().await;
+    report.add_journals(&stage.ground.journals());
     if keep || !report.ok {
         let directory = stage.ground.keep();
         stage.timeline.say(&format!("  kept: {}\n", directory.display()));

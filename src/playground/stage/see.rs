@@ -140,6 +140,7 @@ impl Stage {
             gap_ms: seen.writes.gap_ns().map(|gap| gap.div_euclid(1_000_000)),
             overlapping_writes: overlapping,
             tokens: tenures.iter().map(|tenure| tenure.token).collect(),
+            journals: None,
             why: (!why.is_empty()).then(|| why.join("; ")),
         }
     }
