@@ -2,12 +2,17 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use sitegate_protocol::{Command, StandbyMode, Takeover, TicketName, Token, Wanted};
+use sitegate_protocol::{Command, MemberId, StandbyMode, Takeover, TicketName, Token, Wanted};
 
 use crate::clock::{SECOND, Time};
 use crate::coverage::Coverage;
 use crate::plan::{Options, Plan};
 use crate::world::{Happening, World};
+
+/// Commands that are given at once, to all members together: each takes 64 at a time.
+const COMMANDS_AT_ONCE: usize = 32;
+/// As many tickets as a seed draws at most.
+const TICKETS_FEW: usize = 4;
 
 /// A broken invariant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,10 +141,14 @@ impl World {
             self.command(via[0], Command::Standby(self.nodes[i].id, StandbyMode::Online));
         }
         self.wait(5 * SECOND);
-        for ticket in self.plan.tickets.clone() {
-            self.command(via[0], Command::Resume(ticket.clone()));
+        for tickets in self.plan.tickets.clone().chunks(self.at_once()) {
+            for ticket in tickets {
+                self.command(via[0], Command::Resume(ticket.clone()));
+            }
             self.wait(5 * SECOND);
-            self.command(via[0], Command::Grant(ticket, self.nodes[sites[0]].id));
+            for ticket in tickets {
+                self.command(via[0], Command::Grant(ticket.clone(), self.nodes[sites[0]].id));
+            }
         }
     }
 
@@ -163,7 +172,6 @@ impl World {
         self.expect_unchanged(&before, "in the calm");
         self.lose_holder();
         self.revoke_all();
-        self.expect_all_free();
     }
 
     /// A holder is lost for good, and comes back: its tickets fail over in time, and nobody loses one when it is back.
@@ -241,19 +249,35 @@ impl World {
             self.command(k, Command::Standby(*site, StandbyMode::Online));
         }
         self.wait(5 * SECOND);
-        for (k, ticket) in self.plan.tickets.clone().into_iter().enumerate() {
-            self.command(k % self.nodes.len(), Command::Resume(ticket.clone()));
-            self.wait(5 * SECOND);
-            let managed = self.sees(0, &ticket).is_some_and(|t| matches!(t.0, Some(Wanted::Managed { .. })));
-            if !managed {
-                self.command((k + 1) % self.nodes.len(), Command::Grant(ticket, sites[k % sites.len()]));
+        let numbered: Vec<_> = self.plan.tickets.clone().into_iter().enumerate().collect();
+        for tickets in numbered.chunks(self.at_once()) {
+            for (k, ticket) in tickets {
+                self.command(k % self.nodes.len(), Command::Resume(ticket.clone()));
             }
+            self.wait(5 * SECOND);
+            tickets.iter().for_each(|(k, ticket)| self.grant_unless_wanted(*k, ticket, &sites));
+        }
+    }
+
+    fn grant_unless_wanted(&mut self, k: usize, ticket: &TicketName, sites: &[MemberId]) {
+        let managed = self.sees(0, ticket).is_some_and(|t| matches!(t.0, Some(Wanted::Managed { .. })));
+        if !managed {
+            let site = sites[k % sites.len()];
+            self.command((k + 1) % self.nodes.len(), Command::Grant(ticket.clone(), site));
         }
     }
 
     fn revoke_all(&mut self) {
-        for (k, ticket) in self.plan.tickets.clone().into_iter().enumerate() {
-            self.command(k % self.nodes.len(), Command::Revoke(ticket));
+        for tickets in self.plan.tickets.clone().chunks(COMMANDS_AT_ONCE) {
+            for (k, ticket) in tickets.iter().enumerate() {
+                self.command(k % self.nodes.len(), Command::Revoke(ticket.clone()));
+            }
+            self.expect_free(tickets);
         }
+    }
+
+    /// How many tickets get their commands together: with few, each has its own turn.
+    fn at_once(&self) -> usize {
+        if self.plan.tickets.len() <= TICKETS_FEW { 1 } else { COMMANDS_AT_ONCE }
     }
 }

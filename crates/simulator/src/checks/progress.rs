@@ -207,11 +207,10 @@ impl World {
 
     // L3.
 
-    /// A revoke that was just given for every ticket ends.
-    pub(crate) fn expect_all_free(&mut self) {
+    /// A revoke that was just given for every one of these ends.
+    pub(crate) fn expect_free(&mut self, tickets: &[TicketName]) {
         let within = self.revoke_within();
         let given = self.time;
-        let tickets = self.plan.tickets.clone();
         let over = |world: &Self, ticket: &TicketName| {
             let open = world.workload.open.values();
             let mut open = open.filter(|(command, _, at)| {
@@ -221,8 +220,8 @@ impl World {
         };
         self.until(within, |world| tickets.iter().all(|ticket| over(world, ticket)));
         for ticket in tickets {
-            if !over(self, &ticket) && !self.is_stuck_for_good(&ticket) {
-                let what = format!("the revoke of {ticket} does not end: {}", self.describe_all(&ticket));
+            if !over(self, ticket) && !self.is_stuck_for_good(ticket) {
+                let what = format!("the revoke of {ticket} does not end: {}", self.describe_all(ticket));
                 self.checks.violate("L3", self.time, what);
             }
         }
