@@ -21,7 +21,7 @@ mod init;
 mod look;
 pub(crate) mod output;
 pub(crate) mod place;
-mod progress;
+pub(crate) mod progress;
 mod status;
 pub(crate) mod style;
 pub(crate) mod table;
@@ -65,6 +65,7 @@ async fn run(command: &Command) -> Result<(), Failure> {
         Command::Reload(args) => host::reload(args).await,
         Command::Init(args) => init::run(args),
         Command::Verify(args) => crate::verify::run(args),
+        Command::Simulate(args) => crate::simulate::run(args),
         Command::Pki(command) => {
             Ok(crate::pki::run(command, &mut io::stdout().lock(), &mut io::stderr().lock())?)
         }

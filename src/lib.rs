@@ -4,5 +4,6 @@ pub mod check;
 pub mod cli;
 pub mod pki;
 mod playground;
+mod simulate;
 pub mod site;
 mod verify;

@@ -13,6 +13,7 @@ use super::status::StatusArgs;
 use super::text;
 use crate::pki::PkiCommand;
 use crate::playground::{PlaygroundArgs, WriterCommand};
+use crate::simulate::SimulateArgs;
 use crate::verify::VerifyArgs;
 
 /// `sitegate`.
@@ -64,6 +65,9 @@ pub(crate) enum Command {
     /// Create this member's identity and store, once
     #[command(long_about = text::INIT_ABOUT, after_long_help = text::INIT)]
     Init(InitArgs),
+    /// Simulate a formation: failovers, losses, what failures cost
+    #[command(long_about = text::SIMULATE_ABOUT, after_long_help = text::SIMULATE)]
+    Simulate(SimulateArgs),
     /// Prove from the members' journals that no two tenures overlapped
     #[command(long_about = text::VERIFY_ABOUT, after_long_help = text::VERIFY)]
     Verify(VerifyArgs),

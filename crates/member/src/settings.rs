@@ -6,7 +6,7 @@ use std::time::Duration;
 use sitegate_protocol::{Drift, LocalTicket, MemberId, Role, Settings, Span, Takeover, TicketName};
 use sitegate_protocol::{TicketSettings, Timing};
 
-use crate::config::{self, Configuration, MemberName, Terms, timing};
+use crate::config::{self, Configuration, Formation, MemberName, Terms, timing};
 
 /// How long a site stays unwilling after its health check failed, where member.toml says nothing of the ticket.
 const CHECK_HOLD_DEFAULT: Duration = Duration::from_secs(600);
@@ -27,7 +27,7 @@ impl Names {
         Self {
             me: id(configuration.me()),
             by_id: members.iter().map(|member| (id(member), member.name.clone())).collect(),
-            roles: members.iter().map(|member| (id(member), role(member.role))).collect(),
+            roles: roles(&configuration.formation),
         }
     }
 
@@ -76,24 +76,40 @@ impl Names {
 #[must_use]
 pub fn settings(configuration: &Configuration, runnable: Option<&BTreeSet<TicketName>>) -> Settings {
     let formation = &configuration.formation;
-    let drift = Drift::from_ppm(formation.max_clock_drift.ppm())
-        .expect("the configuration allows far less drift than the protocol");
-    let names = Names::of(configuration);
-    let tickets = formation.tickets.iter();
     Settings {
-        me: names.me,
-        members: names.roles.clone(),
-        timing: Timing {
-            heartbeat: span(formation.heartbeat),
-            drift,
-            rtt_max: span(formation.rtt_max),
-            commit_max: span(timing::COMMIT_MAX),
-            recovery_wait: span(formation.recovery_wait),
-        },
+        me: id(configuration.me()),
+        members: roles(formation),
+        timing: timing(formation),
         trust_disk: formation.trust_disk,
-        tickets: tickets.map(|(name, terms)| (ticket(name), ticket_settings(terms, &names))).collect(),
+        tickets: tickets(formation),
         local: local_tickets(configuration, runnable),
     }
+}
+
+/// The members, by number.
+#[must_use]
+pub fn roles(formation: &Formation) -> BTreeMap<MemberId, Role> {
+    formation.members.iter().map(|member| (id(member), role(member.role))).collect()
+}
+
+/// What all members must have alike.
+#[must_use]
+pub fn timing(formation: &Formation) -> Timing {
+    Timing {
+        heartbeat: span(formation.heartbeat),
+        drift: Drift::from_ppm(formation.max_clock_drift.ppm())
+            .expect("the configuration allows far less drift than the protocol"),
+        rtt_max: span(formation.rtt_max),
+        commit_max: span(timing::COMMIT_MAX),
+        recovery_wait: span(formation.recovery_wait),
+    }
+}
+
+/// The tickets.
+#[must_use]
+pub fn tickets(formation: &Formation) -> BTreeMap<TicketName, TicketSettings> {
+    let tickets = formation.tickets.iter();
+    tickets.map(|(name, terms)| (ticket(name), ticket_settings(terms, formation))).collect()
 }
 
 /// A ticket's name as the protocol has it.
@@ -119,7 +135,7 @@ const fn role(role: config::Role) -> Role {
     }
 }
 
-fn ticket_settings(terms: &Terms, names: &Names) -> TicketSettings {
+fn ticket_settings(terms: &Terms, formation: &Formation) -> TicketSettings {
     TicketSettings {
         expire: span(terms.expire),
         acquire_after: span(terms.acquire_after),
@@ -127,7 +143,7 @@ fn ticket_settings(terms: &Terms, names: &Names) -> TicketSettings {
             config::Takeover::Timed => Takeover::Timed,
             config::Takeover::Confirmed => Takeover::Confirmed,
         },
-        order: terms.order.iter().filter_map(|site| names.id(site.as_str())).collect(),
+        order: terms.order.iter().filter_map(|site| formation.member(site)).map(id).collect(),
         failback: terms.failback,
         takeover_limit: terms.takeover_limit.get(),
     }

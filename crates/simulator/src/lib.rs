@@ -12,6 +12,7 @@ pub mod cost;
 mod coverage;
 mod fault;
 mod fenced;
+pub mod forecast;
 mod ghost;
 mod machine;
 #[cfg(sitegate_mutants)]
