@@ -39,7 +39,9 @@ impl Journals {
     }
 
     fn about(&self, member: usize, ms: u64, kind: &'static str, token: u64) {
-        self.write(member, ms, kind, Some("db"), json!({ "token": token }));
+        let deadline = (ms + 3000) * 1_000_000;
+        let detail = json!({ "token": token, "deadline_boot_ns": deadline, "deadline_raw_ns": deadline });
+        self.write(member, ms, kind, Some("db"), detail);
     }
 
     /// All three vote for a tenure of `site` that begins.

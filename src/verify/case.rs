@@ -64,8 +64,8 @@ impl What {
         match self {
             Self::Vote(vote) if vote.ownership => Some(Token::of(vote.promised).0),
             Self::Acquired(token)
-            | Self::Held(token)
-            | Self::Relinquishing(token)
+            | Self::Holds(token)
+            | Self::Had(token)
             | Self::Lost(token)
             | Self::Fenced(token)
             | Self::Receipt(token)
@@ -92,7 +92,7 @@ impl<'a> Case<'a> {
             let mut voted: Vec<Ballot> = Vec::new();
             for fact in witness.facts {
                 match &fact.what {
-                    What::Acquired(token) | What::Held(token) => tenures.push(*token),
+                    What::Acquired(token) | What::Holds(token) | What::Had(token) => tenures.push(*token),
                     What::Vote(Vote {
                         ownership: true,
                         accepted: Some((ballot, Chosen::Held { token, .. })),

@@ -19,6 +19,14 @@ pub(super) struct Stamp {
     pub(super) wall_ns: Option<i128>,
 }
 
+impl Stamp {
+    /// So much earlier by the same clocks.
+    fn earlier(self, ns: i128) -> Self {
+        let wall_ns = self.wall_ns.map(|wall| wall - ns);
+        Self { boot_ns: self.boot_ns - ns, raw_ns: self.raw_ns - ns, wall_ns, ..self }
+    }
+}
+
 /// One entry, read.
 #[derive(Clone, Debug)]
 pub(super) struct Fact {
@@ -32,9 +40,10 @@ pub(super) struct Fact {
 pub(super) enum What {
     Vote(Vote),
     Acquired(u64),
-    /// It held it at that moment: armed, taken up again.
-    Held(u64),
-    Relinquishing(u64),
+    /// It held it at that moment, which was before the deadline in force: an entry may be written after it has passed.
+    Holds(u64),
+    /// It had it, or had had it: taken up again, given up.
+    Had(u64),
     Lost(u64),
     /// The member knows of a receipt that covers the token.
     Fenced(u64),
@@ -150,7 +159,11 @@ impl Read {
             "entries-lost" => self.lost += entry.detail["count"].as_u64().unwrap_or(1),
             _ => {
                 if let (Some(ticket), Some(what)) = (&entry.ticket, what(entry)) {
-                    let at = if let What::Receipt(_) = what { ended(entry, at) } else { at };
+                    let at = match what {
+                        What::Receipt(_) => ended(entry, at),
+                        What::Holds(_) => at_deadline(entry, at),
+                        _ => at,
+                    };
                     self.facts.entry(ticket.clone()).or_default().push(Fact { at, ..fact(what) });
                 }
             }
@@ -171,12 +184,17 @@ fn stamp(entry: &Entry, clock: usize) -> Stamp {
 /// When the fence daemon had its proof: before the member heard of it.
 fn ended(entry: &Entry, at: Stamp) -> Stamp {
     let ended = &entry.detail["ended"];
-    let (Some(boot), Some(raw)) = (ended["boot_ns"].as_u64(), ended["raw_ns"].as_u64()) else { return at };
-    let (boot_ns, raw_ns) = (i128::from(boot), i128::from(raw));
-    if boot_ns > at.boot_ns {
-        return at; // of an earlier boot
+    match (ended["boot_ns"].as_u64(), ended["raw_ns"].as_u64()) {
+        // Later readings are of an earlier boot.
+        (Some(boot), Some(_)) if i128::from(boot) <= at.boot_ns => at.earlier(at.boot_ns - i128::from(boot)),
+        _ => at,
     }
-    Stamp { boot_ns, raw_ns, wall_ns: at.wall_ns.map(|wall| wall - (at.boot_ns - boot_ns)), ..at }
+}
+
+/// When the deadline in force passed, if that was before the entry was written.
+fn at_deadline(entry: &Entry, at: Stamp) -> Stamp {
+    let over = |field: &str, read: i128| entry.detail[field].as_u64().map_or(0, |ns| read - i128::from(ns));
+    at.earlier(over("deadline_boot_ns", at.boot_ns).max(over("deadline_raw_ns", at.raw_ns)).max(0))
 }
 
 fn what(entry: &Entry) -> Option<What> {
@@ -185,8 +203,8 @@ fn what(entry: &Entry) -> Option<What> {
         "vote" => What::Vote(vote(&entry.detail)?),
         "intent" => What::Intent(wish(&entry.detail)?),
         "acquired" => What::Acquired(token?),
-        "held" | "resumed" => What::Held(token?),
-        "relinquishing" => What::Relinquishing(token?),
+        "held" | "relinquishing" if entry.detail["deadline_boot_ns"].is_u64() => What::Holds(token?),
+        "held" | "relinquishing" | "resumed" => What::Had(token?),
         "lost" => What::Lost(token?),
         "fenced" => What::Fenced(token?),
         "receipt" => What::Receipt(token?),

@@ -123,20 +123,9 @@ impl Succession<'_, '_> {
         // Without its site's own word, the next tenure may have begun at any time after its votes.
         let next = self.case.witness_of(self.to)?;
         next.facts.iter().any(|fact| fact.what == What::Acquired(self.to)).then_some(())?;
-        let mut given_up = false;
-        let mut last = None;
-        for (node, fact) in self.of_holder() {
-            match fact.what {
-                What::Acquired(token) | What::Held(token) if token == self.from => last = Some(*node),
-                What::Relinquishing(token) if token == self.from => {
-                    (last, given_up) = (Some(*node), true);
-                }
-                // It goes on holding until nothing runs.
-                What::Receipt(token) if token == self.from && given_up => last = Some(*node),
-                What::Lost(token) if token == self.from => given_up = false,
-                _ => {}
-            }
-        }
+        // Entries are written when what they tell of is durable, and may come late: only those count that show their deadline.
+        let held = self.of_holder().iter().rfind(|(_, fact)| fact.what == What::Holds(self.from));
+        let last = held.map(|(node, _)| *node);
         after.later_than(last?).filter(|later| *later < 0).map(|later| -later)
     }
 
@@ -148,8 +137,8 @@ impl Succession<'_, '_> {
         let same_boot = receipt.at.clock == held.at.clock;
         let late = after.later_than(*node).filter(|later| *later < 0 && same_boot)?;
         Some(format!(
-            "the receipt for token {} came at least {} ms after the next tenure ({}) had begun: its right had ended in \
-             time, but its fence plan took longer than acquire-after, so what it gates may have run on until then",
+            "the receipt for token {} came at least {} ms after the next tenure ({}) had begun: its fence plan took longer than \
+             acquire-after, or was not begun in time, so what it gates may have run on until then",
             self.from,
             -late / 1_000_000,
             self.to
@@ -279,6 +268,6 @@ impl Succession<'_, '_> {
 
 impl What {
     pub(super) fn is_held(&self, token: u64) -> bool {
-        matches!(self, Self::Acquired(t) | Self::Held(t) | Self::Relinquishing(t) if *t == token)
+        matches!(self, Self::Acquired(t) | Self::Holds(t) | Self::Had(t) if *t == token)
     }
 }

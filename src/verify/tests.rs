@@ -79,7 +79,16 @@ impl Deployment {
     }
 
     fn about(&mut self, member: usize, ms: u64, kind: &str, token: u64) {
-        self.write(member, ms, kind, Some("db"), json!({ "token": token }));
+        let mut detail = json!({ "token": token });
+        if kind == "held" || kind == "relinquishing" {
+            self.set_deadline(member, ms + EXPIRE_MS, &mut detail);
+        }
+        self.write(member, ms, kind, Some("db"), detail);
+    }
+
+    fn set_deadline(&self, member: usize, ms: u64, detail: &mut Value) {
+        let ns = (ms + if self.one_clock { 0 } else { AHEAD_MS[member] }) * 1_000_000;
+        (detail["deadline_boot_ns"], detail["deadline_raw_ns"]) = (ns.into(), ns.into());
     }
 
     fn promise(&mut self, member: usize, ms: u64, ballot: &str, renewed: Option<(u64, u64)>) {
@@ -269,6 +278,18 @@ fn an_overlap_on_one_machine_is_found_by_its_clock() {
     d.acquire(LYON, 1000, "2.2", SECOND, &[LYON, TIEBREAK]);
     d.about(PARIS, 1200, "relinquishing", FIRST);
     assert_eq!(kinds(&d.verify(&ALL, 0)), [Kind::Overlap]);
+}
+
+#[test]
+fn an_entry_that_was_written_late_is_no_overlap() {
+    let mut d = Deployment::on_one_machine();
+    d.acquire(PARIS, 100, "1.1", FIRST, &ALL);
+    d.acquire(LYON, 9000, "2.2", SECOND, &[LYON, TIEBREAK]);
+    // Paris gave it up at 900, and its disk stood still until 10 000.
+    let mut detail = json!({ "token": FIRST });
+    d.set_deadline(PARIS, 3900, &mut detail);
+    d.write(PARIS, 10_000, "relinquishing", Some("db"), detail);
+    assert_eq!(kinds(&d.verify(&ALL, 0)), []);
 }
 
 #[test]

@@ -82,11 +82,24 @@ impl Driver {
                 _ => {}
             }
         }
-        let drafts: Vec<Draft> = notes.iter().map(|note| describe(note, &self.shared.names, now)).collect();
+        let drafts: Vec<Draft> = notes.iter().map(|note| self.describe(note, now)).collect();
         for draft in &drafts {
             log_draft(draft);
         }
         self.write_down(drafts, now);
+    }
+
+    /// A note, with the deadline that was in force when a ticket is given up: until then it is held, whenever this is read.
+    fn describe(&self, note: &Note, now: Now) -> Draft {
+        let mut draft = describe(note, &self.shared.names, now);
+        if let Note::Relinquishing(ticket, ..) = note
+            && let Some(deadline) =
+                self.member.ticket_view(now, ticket).local.and_then(|local| local.deadline)
+        {
+            draft.detail["deadline_boot_ns"] = deadline.boot.0.into();
+            draft.detail["deadline_raw_ns"] = deadline.raw.0.into();
+        }
+        draft
     }
 
     pub(super) fn write_down(&self, drafts: Vec<Draft>, now: Now) {
