@@ -252,6 +252,26 @@ impl Store {
         load(database, file, owner, None)
     }
 
+    /// Opens the store of `owner` that lies in `backend`, as [`open`] does with a file: for tests that broke it.
+    ///
+    /// # Errors
+    /// As [`open`]; never [`OpenError::Missing`] and never [`OpenError::Locked`].
+    pub fn open_backend(backend: impl StorageBackend, owner: &Owner) -> Result<Loaded, OpenError> {
+        let file = PathBuf::from("(backend)");
+        match backend.len() {
+            // redb would begin a new database, where with a file it finds that it is none.
+            Ok(0) => return Err(OpenError::Corrupt { file, why: "it is empty".into() }),
+            Ok(_) => {}
+            Err(error) => {
+                return Err(OpenError::Failed { file, source: Box::new(redb::Error::Io(error)) });
+            }
+        }
+        match builder().set_check_integrity_on_open(true).create_with_backend(backend) {
+            Ok(database) => load(database, file, owner, None),
+            Err(error) => Err(not_opened(file, error)),
+        }
+    }
+
     fn write<'r>(&self, records: impl Iterator<Item = &'r Record>, lsn: Lsn) -> Result<(), redb::Error> {
         let transaction = self.database.begin_write()?;
         {
