@@ -197,7 +197,9 @@ fn append_to(path: &Path) -> Result<File, DurableError> {
     File::options().append(true).open(path).map_err(DurableError::on("open", path))
 }
 
-fn parse(bytes: &[u8]) -> Loaded {
+/// What the bytes of a journal tell.
+#[must_use]
+pub fn parse(bytes: &[u8]) -> Loaded {
     let mut loaded = Loaded { missing: false, ..Loaded::empty() };
     let Some((begun, batches)) = parse_header(bytes) else {
         // The header is written with the whole file, by a rename: it is never torn.
@@ -233,7 +235,10 @@ fn parse(bytes: &[u8]) -> Loaded {
 fn parse_header(bytes: &[u8]) -> Option<(String, &[u8])> {
     let rest = bytes.strip_prefix(HEADER.as_bytes())?;
     let (boot, batches) = rest.split_at(rest.iter().position(|b| *b == b'\n')?);
-    Some((String::from_utf8(boot.to_vec()).ok()?, &batches[1..]))
+    // No checksum covers this line: were its end to rot, the next one would be taken for a part of the boot's name.
+    let boot = str::from_utf8(boot).ok()?;
+    let is_plain = boot.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == ' ');
+    is_plain.then(|| (boot.to_owned(), &batches[1..]))
 }
 
 /// The first boot of an open token counts: it was armed then.

@@ -1,3 +1,5 @@
+mod damage;
+
 use std::fs;
 
 use sitegate_fence_client::wire::{Instant, Proof, Reason};
