@@ -7,12 +7,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLES = ("dependencies", "dev-dependencies", "build-dependencies")
+PATH = re.compile(r'#\[path = "([^"]+)"\]')
 LINE = re.compile(r"^- `([\w-]+)`: \S")
 
 
 def declared() -> dict[Path, tuple[str, set[str]]]:
     """Each package's directory, name, and dependencies that are not of this workspace."""
-    directories = [ROOT, *sorted(ROOT.glob("crates/*/")), ROOT / "arbitrator", ROOT / "xtask"]
+    directories = [ROOT, *sorted(ROOT.glob("crates/*/")), ROOT / "arbitrator", ROOT / "fuzz", ROOT / "xtask"]
     packages = {}
     for directory in directories:
         parsed = tomllib.loads((directory / "Cargo.toml").read_text())
@@ -24,7 +25,9 @@ def declared() -> dict[Path, tuple[str, set[str]]]:
 
 def unused(directory: Path, names: set[str]) -> set[str]:
     """Those that no source file of the package names."""
-    sources = [source for part in ("src", "tests") for source in (directory / part).rglob("*.rs")]
+    sources = [source for part in ("src", "tests", "fuzz_targets") for source in (directory / part).rglob("*.rs")]
+    # Modules that lie elsewhere count where they are compiled.
+    sources += [source.parent / path for source in sources for path in PATH.findall(source.read_text())]
     text = "\n".join(source.read_text() for source in sources)
     return {name for name in names if not re.search(rf"\b{name.replace('-', '_')}(::|!|;| as\b)", text)}
 

@@ -1,6 +1,7 @@
 //! Routines of the project: `cargo xtask COMMAND`. Uses nothing but the standard library, so that it is there at once.
 
 mod mutants;
+mod fuzz;
 
 use std::collections::BTreeSet;
 use std::env;
@@ -17,6 +18,7 @@ Commands:
   mutants [--json] [--runs N] [NAME…]
                       plant one bug after the other, and say what killed it
   tree-check          the arbitrator must depend on no command line parser, no fencing and no dashboard
+  fuzz [ARGS]         build and run the fuzz targets: `cargo xtask fuzz --help`
   protocol-check      the protocol must depend on nothing but serde and siphasher
 ";
 
@@ -26,6 +28,7 @@ fn main() -> ExitCode {
     let result = match command.to_str() {
         Some("playground") => playground(arguments.collect()),
         Some("mutants") => words(arguments).and_then(mutants::run),
+        Some("fuzz") => fuzz::fuzz(arguments),
         Some("tree-check") => tree_check(),
         Some("protocol-check") => protocol_check(),
         Some("help" | "-h" | "--help") => {

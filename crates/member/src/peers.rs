@@ -23,7 +23,7 @@ mod outbox;
 mod serve;
 mod tcp;
 
-pub use serve::serve;
+pub use serve::{serve, serve_stream};
 pub use tcp::Pace;
 
 use outbox::Outbox;

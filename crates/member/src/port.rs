@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use axum::Router;
 use rustix::net::sockopt::set_ipv6_v6only;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -111,7 +113,8 @@ impl Port {
         };
         let port = Arc::clone(self);
         tokio::spawn(async move {
-            let shaken = timeout(HANDSHAKE_WITHIN, port.shake_hands(stream)).await;
+            let tls = Arc::clone(&port.shared.tls.get().server);
+            let shaken = timeout(HANDSHAKE_WITHIN, shake_hands(tls, stream)).await;
             drop(pass);
             let why = match shaken {
                 Ok(Ok((stream, peer, service))) => {
@@ -123,19 +126,6 @@ impl Port {
             port.shared.metrics.turned_away.add(1);
             port.shared.complaints.about(address.ip(), || format!("turned a connection away: {why}"));
         });
-    }
-
-    async fn shake_hands(&self, stream: TcpStream) -> Result<(TlsStream<TcpStream>, Peer, Service), String> {
-        let tls = TlsAcceptor::from(Arc::clone(&self.shared.tls.get().server));
-        let (accepted, refusal) = with_refusal(tls.accept(stream)).await;
-        let stream =
-            accepted.map_err(|error| refusal.map_or_else(|| explain(&error), |why| why.to_string()))?;
-        let session = stream.get_ref().1;
-        let chain = session.peer_certificates().unwrap_or_default();
-        let peer = principal_of(chain).map_err(|error| error.cause().to_owned())?;
-        let service =
-            Service::of(session.alpn_protocol(), &peer.principal).map_err(|refusal| refusal.to_string())?;
-        Ok((stream, peer, service))
     }
 
     async fn serve_known(
@@ -158,4 +148,22 @@ impl Port {
             }
         }
     }
+}
+
+/// Finds out who is at the other end of `stream`, and what they want; or why they are turned away.
+///
+/// # Errors
+/// In a sentence, for the log: the other end is told nothing but TLS's own alerts.
+pub async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
+    tls: Arc<ServerConfig>,
+    stream: S,
+) -> Result<(TlsStream<S>, Peer, Service), String> {
+    let (accepted, refusal) = with_refusal(TlsAcceptor::from(tls).accept(stream)).await;
+    let stream = accepted.map_err(|error| refusal.map_or_else(|| explain(&error), |why| why.to_string()))?;
+    let session = stream.get_ref().1;
+    let chain = session.peer_certificates().unwrap_or_default();
+    let peer = principal_of(chain).map_err(|error| error.cause().to_owned())?;
+    let service =
+        Service::of(session.alpn_protocol(), &peer.principal).map_err(|refusal| refusal.to_string())?;
+    Ok((stream, peer, service))
 }

@@ -107,6 +107,11 @@ impl World {
             other => other,
         };
         let i = self.rng.index(self.nodes.len());
+        self.strike_at(i, fault);
+    }
+
+    /// Lets a fault that is drawn already strike machine `i`, if it is one machine's.
+    pub(crate) fn strike_at(&mut self, i: usize, fault: Fault) {
         let asleep = self.nodes[i].is_asleep(self.time);
         let struck = match fault {
             Fault::Power => self.power_cycle(i),

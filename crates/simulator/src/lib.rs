@@ -10,6 +10,7 @@ mod checks;
 mod clock;
 pub mod cost;
 mod coverage;
+mod drive;
 mod fault;
 mod fenced;
 pub mod forecast;
@@ -32,5 +33,6 @@ mod workload;
 mod world;
 
 pub use coverage::Coverage;
+pub use drive::{Driven, drive};
 pub use plan::{Options, Plan};
 pub use run::{Report, Violation, run};

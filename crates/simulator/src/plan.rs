@@ -225,7 +225,7 @@ fn draw_fence(rng: &mut Rng) -> FencePlan {
 
 impl FencePlan {
     /// The longest from a deadline to a receipt, by a clock that is as slow as any may be.
-    fn within(&self, drift_ppm: i64) -> Time {
+    pub(crate) fn within(&self, drift_ppm: i64) -> Time {
         let levels: Time = self.levels.iter().map(|level| level + 2 * self.kill_within).sum();
         let once = self.kill_within + levels + self.restart + 20 * MS;
         let local = if self.twice { 2 * once } else { once };

@@ -153,7 +153,7 @@ impl World {
     }
 
     /// Faults stop; whatever is down comes back; then everything must come right.
-    fn calm_down(&mut self) {
+    pub(crate) fn calm_down(&mut self) {
         self.calm = true;
         self.dead = None;
         self.network.heal();

@@ -1,6 +1,6 @@
 //! Being called by a member: its frames, checked, on their way to the driver.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -51,20 +51,37 @@ pub async fn serve(peers: &Arc<Peers>, mut stream: TlsStream<TcpStream>, address
     if let Err(error) = set_up(stream.get_ref().0, peers.pace()) {
         warn!(member = %link.name, %error, "cannot set up a connection");
     }
-    match timeout(MESSAGE_WITHIN, greet(peers, link, &mut stream)).await {
+    listen_to(peers, link, &mut stream, address.ip()).await;
+}
+
+/// Takes what `caller` says over `stream`, which is known to be it, until that ends.
+pub async fn serve_stream(
+    peers: &Peers,
+    caller: MemberId,
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    address: IpAddr,
+) {
+    if let Some(link) = peers.links.get(&caller) {
+        listen_to(peers, link, stream, address).await;
+    }
+}
+
+async fn listen_to(
+    peers: &Peers,
+    link: &Link,
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    address: IpAddr,
+) {
+    let (complaints, name) = (&peers.shared.complaints, &link.name);
+    match timeout(MESSAGE_WITHIN, greet(peers, link, stream)).await {
         Ok(Ok(Some(greeted))) => {
-            let why = Served::begin(peers, link, greeted).run(&mut stream).await;
-            peers.shared.complaints.note_end(address.ip(), &link.name, greeted.lane, why);
+            let why = Served::begin(peers, link, greeted).run(stream).await;
+            complaints.note_end(address, name, greeted.lane, why);
         }
         Ok(Ok(None)) => {}
-        Ok(Err(error)) => peers
-            .shared
-            .complaints
-            .about(address.ip(), || format!("member {name} shakes hands strangely: {}", wire_error(&error))),
-        Err(_elapsed) => {
-            let complaints = &peers.shared.complaints;
-            complaints.about(address.ip(), || format!("member {name} did not say hello in time"));
-        }
+        Ok(Err(error)) => complaints
+            .about(address, || format!("member {name} shakes hands strangely: {}", wire_error(&error))),
+        Err(_elapsed) => complaints.about(address, || format!("member {name} did not say hello in time")),
     }
 }
 
