@@ -3,8 +3,8 @@
 //! to act on.
 
 mod acks;
-mod backing;
-mod choices;
+pub(crate) mod backing;
+pub(crate) mod choices;
 mod holds;
 mod progress;
 mod proposals;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use sitegate_fence::deadman::{Deadman, Leases, Record, RunId, Save, Saved, Schedule, State};
-use sitegate_fence_client::wire::{Name, Notice, Reason};
+use sitegate_fence_client::wire::{Instant, Name, Notice, Reason};
 use sitegate_protocol::{self as protocol, FenceEvent, FenceReport, TicketName, Token};
 
 use crate::clock::{Time, from_fence, to_fence};
@@ -92,8 +92,8 @@ impl World {
     pub(crate) fn connect_fenced(&mut self, i: usize) {
         let node = &self.nodes[i];
         let Some(deadman) = &node.fence.deadman else { return };
-        let reports = deadman.views().map(|(name, view)| report(name, &view)).collect();
-        self.tell_member(i, FenceEvent::Up(reports));
+        let event = FenceEvent::Up(reports(deadman));
+        self.tell_member(i, event);
     }
 
     fn tell_member(&mut self, i: usize, event: FenceEvent) {
@@ -247,41 +247,8 @@ impl World {
 
     fn on_order(&mut self, i: usize, order: protocol::Order, incarnation: u64) {
         let now = self.nodes[i].clocks.instant(self.time);
-        let mut events = Vec::new();
         let Some(deadman) = self.nodes[i].fence.deadman.as_mut() else { return };
-        match order {
-            protocol::Order::Arm(ticket, token, deadline) => {
-                let armed = deadman.arm(now, &name_of(&ticket), token.0, to_fence(deadline), incarnation);
-                if armed.is_err() {
-                    events.push(FenceEvent::ArmRefused(ticket, token));
-                }
-            }
-            protocol::Order::Extend(extensions) => {
-                let mut taken = extensions;
-                for extension in &mut taken {
-                    let deadline = to_fence(extension.deadline);
-                    extension.tickets.retain(|(ticket, token)| {
-                        deadman.extend(now, &name_of(ticket), token.0, deadline, incarnation).is_ok()
-                    });
-                }
-                events.push(FenceEvent::Extended(taken));
-            }
-            protocol::Order::Start(ticket, token) => {
-                if deadman.start(now, &name_of(&ticket), token.0).is_err() {
-                    events.push(FenceEvent::Started(ticket, token, false));
-                }
-            }
-            protocol::Order::Stop(ticket, token) => {
-                if deadman.stop(now, &name_of(&ticket), token.0).is_err() {
-                    events.push(FenceEvent::Stopped(ticket, token, false));
-                }
-            }
-            protocol::Order::Fence(ticket, token, _) => {
-                // Refused only if a larger token is armed, which the next report tells.
-                let _ = deadman.fence(now, &name_of(&ticket), token.0, Reason::deadline());
-            }
-        }
-        for event in events {
+        for event in obey(deadman, now, order, incarnation) {
             self.tell_member(i, event);
         }
     }
@@ -341,7 +308,51 @@ impl World {
     }
 }
 
-fn event_of(notice: Notice) -> Option<FenceEvent> {
+/// Hands an order of the member to the deadman, as the daemons' desk does. Returns what is answered at once: refusals, and
+/// the deadlines that were taken over.
+pub(crate) fn obey(
+    deadman: &mut Deadman,
+    now: Instant,
+    order: protocol::Order,
+    incarnation: u64,
+) -> Vec<FenceEvent> {
+    let mut events = Vec::new();
+    match order {
+        protocol::Order::Arm(ticket, token, deadline) => {
+            let armed = deadman.arm(now, &name_of(&ticket), token.0, to_fence(deadline), incarnation);
+            if armed.is_err() {
+                events.push(FenceEvent::ArmRefused(ticket, token));
+            }
+        }
+        protocol::Order::Extend(extensions) => {
+            let mut taken = extensions;
+            for extension in &mut taken {
+                let deadline = to_fence(extension.deadline);
+                extension.tickets.retain(|(ticket, token)| {
+                    deadman.extend(now, &name_of(ticket), token.0, deadline, incarnation).is_ok()
+                });
+            }
+            events.push(FenceEvent::Extended(taken));
+        }
+        protocol::Order::Start(ticket, token) => {
+            if deadman.start(now, &name_of(&ticket), token.0).is_err() {
+                events.push(FenceEvent::Started(ticket, token, false));
+            }
+        }
+        protocol::Order::Stop(ticket, token) => {
+            if deadman.stop(now, &name_of(&ticket), token.0).is_err() {
+                events.push(FenceEvent::Stopped(ticket, token, false));
+            }
+        }
+        protocol::Order::Fence(ticket, token, _) => {
+            // Refused only if a larger token is armed, which the next report tells.
+            let _ = deadman.fence(now, &name_of(&ticket), token.0, Reason::deadline());
+        }
+    }
+    events
+}
+
+pub(crate) fn event_of(notice: Notice) -> Option<FenceEvent> {
     let event = match notice {
         Notice::Armed { resource, token, deadline } => {
             FenceEvent::Armed(ticket_of(&resource), Token(token), from_fence(deadline))
@@ -359,6 +370,11 @@ fn event_of(notice: Notice) -> Option<FenceEvent> {
         Notice::Extended { .. } | Notice::Fencing { .. } | Notice::LevelFailed { .. } => return None,
     };
     Some(event)
+}
+
+/// How all resources stand, as the fence daemon says at every connection.
+pub(crate) fn reports(deadman: &Deadman) -> Vec<FenceReport> {
+    deadman.views().map(|(name, view)| report(name, &view)).collect()
 }
 
 fn report(name: &Name, view: &sitegate_fence::deadman::View<'_>) -> FenceReport {

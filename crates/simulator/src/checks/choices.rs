@@ -223,7 +223,7 @@ impl World {
 
 /// Whether `later`, chosen at `ballot`, may come after `earlier`: whoever proposed it has seen `earlier`, or something
 /// that came of it.
-fn follows(earlier: &Value, later: &Value, ballot: Ballot) -> bool {
+pub(crate) fn follows(earlier: &Value, later: &Value, ballot: Ballot) -> bool {
     match (earlier, later) {
         (Value::Ownership(a), Value::Ownership(b)) if a.token() == b.token() => match (a.held(), b.held()) {
             (Some(a), Some(b)) => a.site == b.site,
