@@ -11,6 +11,7 @@ mod clock;
 pub mod cost;
 mod coverage;
 mod drive;
+pub mod explore;
 mod fault;
 mod fenced;
 pub mod forecast;

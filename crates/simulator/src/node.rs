@@ -51,7 +51,7 @@ impl Slow {
 }
 
 /// The store of one member.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Disk {
     pub(crate) durable: Durable,
     pub(crate) lsn: u64,

@@ -111,7 +111,7 @@ fn accepted_text(accepted: Option<&Accepted>) -> String {
     })
 }
 
-fn body_text(body: &Body) -> String {
+pub(crate) fn body_text(body: &Body) -> String {
     match body {
         Body::Prepare { key, ballot, .. } => format!("Prepare {ballot} for {}", key_text(key)),
         Body::Promise { key, ballot, accepted, context } => {
@@ -171,7 +171,7 @@ fn body_text(body: &Body) -> String {
     }
 }
 
-fn note_text(note: &Note) -> Option<String> {
+pub(crate) fn note_text(note: &Note) -> Option<String> {
     let text = match note {
         Note::Acquired(ticket, token) => format!("has acquired {ticket} under token {token}"),
         Note::Held(ticket, token, _) => format!("holds {ticket} under token {token}: armed"),
