@@ -6,6 +6,8 @@
 //! happen is gone through: [`explore`] ends when nothing is left, or at the first violation, with what led to it.
 
 mod choice;
+#[cfg(test)]
+mod crosscheck;
 mod judge;
 mod machine;
 mod react;
