@@ -1,7 +1,7 @@
 //! Routines of the project: `cargo xtask COMMAND`. Uses nothing but the standard library, so that it is there at once.
 
-mod mutants;
 mod fuzz;
+mod mutants;
 
 use std::collections::BTreeSet;
 use std::env;

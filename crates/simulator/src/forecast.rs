@@ -10,7 +10,7 @@ use sitegate_protocol::{
 };
 
 use crate::clock::{Clock, Clocks, MS, SECOND, Time};
-use crate::plan::{FaultPlan, FencePlan, MemberPlan, NetworkPlan, Options, Plan, draw_rate};
+use crate::plan::{FaultPlan, FencePlan, MemberPlan, NetworkPlan, Options, Plan, Theme, draw_rate};
 use crate::rng::Rng;
 use crate::run::Violation;
 use crate::world::World;
@@ -220,6 +220,7 @@ impl Setup {
                 worst_percent: 10,
                 ipc_max: MS / 20,
                 restart: shortest / 16,
+                twice: false,
             },
             faults: FaultPlan {
                 every: SECOND,
@@ -231,6 +232,7 @@ impl Setup {
                 stop_max: CHECK_MAX,
                 start_max: SECOND,
                 disks: false,
+                theme: Theme::Mixed,
             },
         }
     }
