@@ -17,6 +17,7 @@ Commands:
   playground [ARGS]   build all programs in release and run `sitegate playground ARGS`
   mutants [--json] [--runs N] [NAME…]
                       plant one bug after the other, and say what killed it
+  lab [ARGS]          build all programs in release and hurt them in namespaces, as root: `lab/run.py ARGS`
   tree-check          the arbitrator must depend on no command line parser, no fencing and no dashboard
   fuzz [ARGS]         build and run the fuzz targets: `cargo xtask fuzz --help`
   protocol-check      the protocol must depend on nothing but serde and siphasher
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         Some("playground") => playground(arguments.collect()),
         Some("mutants") => words(arguments).and_then(mutants::run),
         Some("fuzz") => fuzz::fuzz(arguments),
+        Some("lab") => lab(arguments.collect()),
         Some("tree-check") => tree_check(),
         Some("protocol-check") => protocol_check(),
         Some("help" | "-h" | "--help") => {
@@ -52,10 +54,25 @@ fn words(arguments: impl Iterator<Item = OsString>) -> Result<Vec<String>, Strin
     arguments.map(word).collect()
 }
 
-/// The packages with programs that the playground starts.
+/// The packages with programs that the playground and the lab start.
 const WITH_PROGRAMS: [&str; 3] = ["sitegate", "sitegate-fence", "sitegate-arbitrator"];
 
 fn playground(arguments: Vec<OsString>) -> Result<(), String> {
+    let mut play = Command::new(build_programs()?.join("sitegate"));
+    play.arg("playground").args(arguments);
+    become_it(play)
+}
+
+fn lab(arguments: Vec<OsString>) -> Result<(), String> {
+    let programs = build_programs()?;
+    let mut lab = Command::new("python3");
+    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../lab/run.py");
+    lab.arg(script).arg("--programs").arg(programs).args(arguments);
+    become_it(lab)
+}
+
+/// The directory with all programs, in release.
+fn build_programs() -> Result<PathBuf, String> {
     let mut build = cargo();
     build.args(["build", "--release", "--bins"]);
     for package in WITH_PROGRAMS {
@@ -65,11 +82,13 @@ fn playground(arguments: Vec<OsString>) -> Result<(), String> {
     if !built.success() {
         return Err("the build failed".to_owned());
     }
-    let program = target_directory()?.join("release/sitegate");
-    let mut play = Command::new(&program);
-    play.arg("playground").args(arguments);
-    // Takes this process's place, so that Ctrl-C and the exit code are the playground's own.
-    Err(format!("cannot run {}: {}", program.display(), play.exec()))
+    Ok(target_directory()?.join("release"))
+}
+
+/// Takes this process's place, so that Ctrl-C and the exit code are the other's own.
+fn become_it(mut other: Command) -> Result<(), String> {
+    let error = other.exec();
+    Err(format!("cannot run {}: {error}", other.get_program().display()))
 }
 
 /// Where cargo put this program: in the directory of its profile, below the target directory.

@@ -1,0 +1,176 @@
+"""PID 1 of a machine of the lab: mounts what is the machine's own, then starts daemons and looks after them.
+
+    init.py SETTINGS
+
+It does what systemd does with the shipped units: a daemon that ends is started again after RestartSec, one that has not said
+WATCHDOG=1 for WatchdogSec is killed, each has the units' priority. Unlike systemd it leaves down what the lab wants down, and
+restarts without end.
+"""
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+RESTART_S = 0.1
+TICK_S = 0.05
+
+
+class Daemon:
+    """One daemon, running or not."""
+
+    def __init__(self, order, notify):
+        self.name, self.argv, self.log = order["name"], order["argv"], order["log"]
+        self.nice, self.watchdog_s = order["nice"], order.get("watchdog_s")
+        self.env = dict(os.environ, NOTIFY_SOCKET=notify, **order.get("env", {}))
+        if self.watchdog_s:
+            self.env["WATCHDOG_USEC"] = str(int(self.watchdog_s * 1e6))
+        self.pid = None
+        self.wanted = True
+        self.due = 0.0
+        self.heard = 0.0
+        self.starts = 0
+
+    def start(self):
+        self.pid = spawn(self.argv, self.log, self.env, self.nice)
+        self.heard = time.monotonic()
+        self.starts += 1
+
+    def look_after(self, now):
+        if self.pid is None:
+            if self.wanted and now >= self.due:
+                self.start()
+        elif self.watchdog_s and now > self.heard + self.watchdog_s:
+            self.heard = now
+            send(self.pid, signal.SIGKILL)
+
+
+def send(pid, number):
+    """Signals a process of ours, which may be ending."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def spawn(argv, log, env, nice=0):
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        os.setsid()
+        os.setpriority(os.PRIO_PROCESS, 0, nice)
+        nothing = os.open("/dev/null", os.O_RDWR)
+        out = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644) if log else nothing
+        os.dup2(nothing, 0)
+        os.dup2(out, 1)
+        os.dup2(out, 2)
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        os.execvpe(argv[0], argv, env)
+    except OSError as error:
+        print(f"{argv[0]}: {error}", file=sys.stderr, flush=True)
+    finally:
+        os._exit(127)
+
+
+class Init:
+    def __init__(self, settings):
+        self.settings = settings
+        self.daemons = {}
+        # Each life of the machine has sockets of its own; nobody else binds these.
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.notify.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+
+    def mount(self):
+        mount = lambda *arguments: subprocess.run(["mount", *arguments], check=True)
+        mount("--make-rprivate", "/")
+        mount("-t", "proc", "proc", "/proc")
+        mount("--bind", self.settings["boot_id"], "/proc/sys/kernel/random/boot_id")
+        mount("-o", "loop,errors=remount-ro", self.settings["image"], self.settings["disk"])
+
+    def serve(self):
+        for line, name in ((self.notify, "notify"), (self.listener, "control")):
+            path = self.settings[name]
+            if os.path.exists(path):
+                os.unlink(path)
+            line.bind(path)
+        self.listener.listen(16)
+        os.chmod(self.settings["notify"], 0o777)
+        while True:
+            ready, _, _ = select.select([self.listener, self.notify], [], [], TICK_S)
+            if self.notify in ready:
+                self.hear()
+            if self.listener in ready:
+                self.answer()
+            self.reap()
+            now = time.monotonic()
+            for daemon in self.daemons.values():
+                daemon.look_after(now)
+
+    def hear(self):
+        data, extra, _, _ = self.notify.recvmsg(4096, socket.CMSG_SPACE(12))
+        pid = int.from_bytes(extra[0][2][:4], sys.byteorder) if extra else None
+        for daemon in self.daemons.values():
+            if daemon.pid == pid and b"WATCHDOG=1" in data:
+                daemon.heard = time.monotonic()
+
+    def reap(self):
+        while True:
+            try:
+                pid, _ = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            for daemon in self.daemons.values():
+                if daemon.pid == pid:
+                    daemon.pid, daemon.due = None, time.monotonic() + RESTART_S
+
+    def answer(self):
+        line, _ = self.listener.accept()
+        with line:
+            try:
+                request = json.loads(line.recv(1 << 16))
+                reply = getattr(self, "op_" + request.pop("op"))(**request) or {}
+            except Exception as error:  # whatever it is, the lab has to know
+                reply = {"error": repr(error)}
+            line.send(json.dumps(reply).encode())
+
+    # What the lab asks for.
+
+    def op_start(self, **order):
+        known = self.daemons.get(order["name"])
+        if known and known.pid:
+            known.wanted = True
+            return
+        self.daemons[order["name"]] = daemon = Daemon(order, self.settings["notify"])
+        daemon.start()
+
+    def op_signal(self, name, number, wanted=True):
+        daemon = self.daemons[name]
+        daemon.wanted = wanted
+        if number and daemon.pid:
+            send(daemon.pid, number)
+
+    def op_spawn(self, argv):
+        spawn(argv, None, {"PATH": os.environ["PATH"]})
+
+    def op_look(self):
+        return {name: {"pid": d.pid, "starts": d.starts} for name, d in self.daemons.items()}
+
+
+def main():
+    with open(sys.argv[1]) as file:
+        init = Init(json.load(file))
+    os.setpriority(os.PRIO_PROCESS, 0, 0)
+    init.mount()
+    init.serve()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""One formation under a nemesis: lays everything out, hurts it, and records what happens."""
+
+import random
+import threading
+import time
+
+import checker
+import faults
+from formation import COMMAND_S_MAX, TICKETS, Formation
+from history import Log, Tail, read_events, read_writes, writers_of
+from machine import until
+from nemesis import Nemesis
+from network import Network, run
+
+# On top of what docs/configuration.md bounds: one duel of candidates (a lease more), daemons and hooks that start on a busy machine.
+DUELS, SLACK_S = 1, 3.0
+LOOK_EVERY_S = 0.25
+# How far a machine's clocks may be ahead of the lab's: some months.
+AHEAD_S_MAX = 10_000_000
+SYSTEMS = {"sitegate": Formation}
+
+
+class Lab:
+    """`ground` is in memory and vanishes with the lab; `directory` is what is kept."""
+
+    def __init__(self, options, ground, directory, say):
+        self.options, self.directory, self.say = options, directory, say
+        self.chance = random.Random(f"{options.seed} {options.members}")
+        self.writes = directory / "writes"
+        self.writes.touch()
+        self.writes.chmod(0o666)
+        self.log = Log(directory / "history.jsonl")
+        clock = ground / "clock"
+        clock.touch()
+        run(["mount", "--bind", "/proc/self/ns/time", str(clock)])
+        self.network = Network("lab", options.members + 1)
+        self.network.make()
+        self.formation = SYSTEMS[options.sut](options, self.network, ground, directory / "logs", self.writes, clock)
+        self.machines, self.sites = self.formation.machines, self.formation.sites
+        self.kinds = self.formation.kinds(faults.KINDS)
+        if options.kinds:
+            self.kinds &= set(options.kinds.split(","))
+        self.port = self.formation.port
+        self.daemons, self.restart_after_disk = self.formation.daemons, self.formation.restart_after_disk
+        self.tail = Tail(self.writes, checker.PAUSE_S)
+        self.looked = 0.0
+        self.movers = []
+        self.bound_s = self.formation.failover_s + DUELS * self.formation.lease_s + SLACK_S
+
+    def offsets(self):
+        """Of CLOCK_BOOTTIME and CLOCK_MONOTONIC, in whole seconds; a machine's clocks are never below zero."""
+        behind_max = int(time.monotonic()) - 10
+        return [self.chance.randint(-behind_max, AHEAD_S_MAX) for _ in range(2)]
+
+    # A run.
+
+    def run(self):
+        """Returns the verdict."""
+        try:
+            self.formation.prepare()
+            self.formation.start(self.offsets)
+            for index, ticket in enumerate(TICKETS):
+                done, said = self.formation.grant(ticket, self.sites[index % len(self.sites)])
+                if not done:
+                    self.failed(f"{ticket} is not granted: {said}")
+            until("all tickets are written", self.all_steady(time.monotonic(), 0.2))
+            self.log("running")
+            self.log("plan", faults=self.options.faults, seed=self.options.seed, members=self.options.members)
+            Nemesis(self, self.chance, self.options.faults, self.say).run()
+            self.end()
+        except Exception as error:
+            self.failed(repr(error))
+            raise
+        finally:
+            self.verdict = self.judge()
+        return self.verdict
+
+    def end(self):
+        """Revokes everything: then nothing may run any more."""
+        self.log("revoking")
+        for ticket in TICKETS:
+            done, said = self.formation.revoke(ticket, self.sites[0])
+            if not done:
+                self.hung(f"{ticket} is not revoked: {said}")
+        self.tail.read_on()
+        try:
+            until("the last writer ends", lambda: not writers_of(str(self.writes)), self.formation.failover_s)
+        except TimeoutError:
+            for ticket, site, token in writers_of(str(self.writes)):
+                self.hung(f"a writer of {ticket} at {site}, token {token}, is left after the revoke")
+        self.log("ended")
+
+    def judge(self):
+        return checker.judge(read_writes(self.writes), read_events(self.directory / "history.jsonl"),
+                             TICKETS, self.bound_s)
+
+    def thaw(self):
+        """A frozen file system is the one thing that would outlive the lab, and hold on to its loop device."""
+        for machine in self.machines.values():
+            machine.thaw_if_frozen()
+
+    def failed(self, what):
+        self.log("failed", what=what)
+
+    def hung(self, what):
+        self.log("hung", what=what)
+        self.say(f"HUNG: {what}")
+
+    # What the nemesis asks for.
+
+    def look(self):
+        now = time.monotonic()
+        self.tail.read_on()
+        if now > self.looked + LOOK_EVERY_S:
+            self.looked = now
+            self.log("processes", writers=writers_of(str(self.writes)))
+
+    def holders(self):
+        self.tail.read_on()
+        return sorted({write.site for write in self.tail.last.values()})
+
+    def all_steady(self, after, for_s):
+        def steady():
+            self.look()
+            return all(self.tail.is_steady(ticket, after, for_s) for ticket in TICKETS)
+        return steady
+
+    def recover(self, healed):
+        """Waits until everything is as before; says how long it took."""
+        try:
+            until("all tickets are held", self.all_steady(healed, checker.STEADY_S), self.bound_s + checker.STEADY_S)
+        except TimeoutError as error:
+            self.say(f"HUNG: {error}")
+        took = time.monotonic() - healed - checker.STEADY_S
+        for name in self.machines:
+            try:
+                until(f"{name} is well", lambda: self.formation.is_well(name), self.bound_s)
+            except TimeoutError as error:
+                self.hung(str(error))
+        return f"recovered within {max(0.0, took):.1f} s"
+
+    def move_something(self, chance, at):
+        ticket, site = chance.choice(TICKETS), chance.choice(self.sites)
+        through = chance.choice(self.sites)
+
+        def mover():
+            time.sleep(max(0.0, at - time.monotonic()))
+            began = self.log("move", ticket=ticket, to=site)
+            done, said = self.formation.move(ticket, site, through)
+            self.log("moved", ticket=ticket, to=site, began=began, done=done, said=said[-200:])
+
+        self.movers.append(threading.Thread(target=mover, daemon=True))
+        self.movers[-1].start()
+
+    def finish_moves(self):
+        """A command ends, done or not, before the next round."""
+        for mover in self.movers:
+            mover.join(2 * COMMAND_S_MAX)
+            if mover.is_alive():
+                self.hung("a move does not return")
+        self.movers = []

@@ -1,0 +1,197 @@
+#!/usr/bin/env python3
+"""The lab: real daemons in namespaces of this kernel, a seeded nemesis, and a checker that believes only what was written.
+
+    python3 lab/run.py --programs target/release --suite chaos --faults 60 --seed 1 [--members 3,4,5] [--json]
+
+docs/testing.md, "The lab", says what it does. Root; Debian packages iproute2, nftables, e2fsprogs, util-linux. Everything runs
+in a process and a mount namespace of its own, so nothing outlives the lab, however it ends: the kernel removes processes,
+mounts, loop devices and networks. What is kept is the directory that is printed.
+"""
+
+import argparse
+import json
+import os
+import select
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+GROUND_MIB = 400
+END_S_MAX = 20
+NEEDED = ("ip", "nft", "tc", "unshare", "nsenter", "losetup", "mkfs.ext4", "e2fsck", "fsfreeze")
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--programs", default=HERE.parent / "target/release", type=Path, help="where the daemons are")
+    parser.add_argument("--suite", default="chaos", choices=["chaos"])
+    parser.add_argument("--faults", type=int, default=60, help="how many, over all sizes of formations")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--members", default="3,4,5", help="sizes of the formations, all at work at once")
+    parser.add_argument("--kinds", help="only these kinds of faults, with commas")
+    parser.add_argument("--sut", default="sitegate", choices=["sitegate"])
+    parser.add_argument("--pretend", action="store_true",
+                        help="fence plans that do nothing and report success: must be found out")
+    parser.add_argument("--directory", type=Path, help="where to keep what happened; a new one in /tmp unless given")
+    parser.add_argument("--json", action="store_true", help="the verdict as JSON on standard output")
+    parser.add_argument("--judge", type=Path, help="judge an earlier run's directory again, and run nothing")
+    parser.add_argument("--inside", type=int, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+# Outside: one child for each size of formation.
+
+def outside(options):
+    missing = [name for name in NEEDED if not any(
+        os.access(f"{directory}/{name}", os.X_OK) for directory in os.environ["PATH"].split(":"))]
+    if os.geteuid() != 0 or missing:
+        say(f"error: the lab needs root{' and ' + ', '.join(missing) if missing else ''}")
+        return 2
+    directory = options.directory or Path(tempfile.mkdtemp(prefix="sitegate-lab-", dir="/tmp"))
+    directory.mkdir(parents=True, exist_ok=True)
+    directory.chmod(0o755)
+    sizes = [int(size) for size in options.members.split(",")]
+    shares = [options.faults // len(sizes) + (n < options.faults % len(sizes)) for n in range(len(sizes))]
+    say(f"{options.faults} faults, seed {options.seed}, formations of {options.members} members, in {directory}")
+    children = [spawn(options, size, share, directory) for size, share in zip(sizes, shares)]
+    ended = wait(children)
+    verdict = merge(options, directory, sizes)
+    if ended:
+        verdict.update(ok=False, why=[ended] + verdict["why"])
+    (directory / "verdict.json").write_text(json.dumps(verdict, indent=1) + "\n")
+    print(json.dumps(verdict) if options.json else summary(verdict), flush=True)
+    return 0 if verdict["ok"] else 1
+
+
+def spawn(options, size, share, directory):
+    line = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, "-B", __file__,
+            "--inside", str(size), "--faults", str(share), "--seed", str(options.seed), "--sut", options.sut,
+            "--programs", str(options.programs.resolve()), "--directory", str(directory / f"members-{size}")]
+    line += ["--kinds", options.kinds] if options.kinds else []
+    line += ["--pretend"] if options.pretend else []
+    # It ends when its standard input does: when this process ends, in whatever way.
+    return subprocess.Popen(line, stdin=subprocess.PIPE, start_new_session=True)
+
+
+def wait(children):
+    """Until all have ended, or this is told to end: then it says so, and ends them."""
+    told = []
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: told.append(signal.Signals(number).name))
+    while any(child.poll() is None for child in children) and not told:
+        time.sleep(0.1)
+    for child in children:
+        child.stdin.close()
+    limit = time.monotonic() + END_S_MAX
+    while any(child.poll() is None for child in children) and time.monotonic() < limit:
+        time.sleep(0.05)
+    for child in children:
+        child.kill()
+        child.wait()
+    return f"ended by {told[0]}" if told else None
+
+
+def merge(options, directory, sizes):
+    """One verdict of all formations."""
+    parts = []
+    for size in sizes:
+        path = directory / f"members-{size}" / "verdict.json"
+        parts.append(json.loads(path.read_text()) if path.exists()
+                     else {"ok": False, "why": ["no verdict"], "members": size})
+    kinds = {}
+    for part in parts:
+        for kind, count in part.get("by_kind", {}).items():
+            kinds[kind] = kinds.get(kind, 0) + count
+    total = lambda key: sum(part.get(key, 0) for part in parts)
+    recovered = sorted(ms for part in parts for ms in part.get("recoveries_ms", []))
+    seconds = total("seconds")
+    return {
+        "ok": all(part["ok"] for part in parts),
+        "why": [f"{part.get('members')} members: {why}" for part in parts for why in part["why"]],
+        "sut": options.sut, "seed": options.seed, "directory": str(directory), "faults": total("faults"),
+        "by_kind": dict(sorted(kinds.items())), "overlaps": total("overlaps"), "hung": total("hung"),
+        "losses": total("losses"),
+        "recovery_ms": {
+            "min": min(recovered, default=None), "max": max(recovered, default=None), "n": len(recovered),
+            "median": round(statistics.median(recovered)) if recovered else None,
+            "bound": max((part["recovery_ms"]["bound"] for part in parts if "recovery_ms" in part), default=None)},
+        "availability": round(sum(part.get("availability", 0) * part.get("seconds", 0) for part in parts)
+                              / seconds, 4) if seconds else None,
+        "tenures": total("tenures"), "lines": total("lines"), "seconds": seconds, "parts": parts,
+    }
+
+
+def summary(verdict):
+    recovery = verdict["recovery_ms"]
+    lines = [f"{verdict['faults']} faults: " + ", ".join(f"{n} {kind}" for kind, n in verdict["by_kind"].items()),
+             f"{verdict['overlaps']} overlaps, {verdict['hung']} hung, {verdict['losses']} losses in "
+             f"{verdict['tenures']} tenures, {verdict['lines']} lines, {verdict['seconds']:.0f} s",
+             f"recovery after healing: {recovery['min']} to {recovery['max']} ms, median {recovery['median']}, "
+             f"bound {recovery['bound']}; availability {verdict['availability']}",
+             f"kept in {verdict['directory']}"]
+    return "\n".join(lines + [f"NOT OK: {why}" for why in verdict["why"]] + (["ok"] if verdict["ok"] else []))
+
+
+def judge_again(directory):
+    """The checker's word on what was kept."""
+    import checker
+    from formation import TICKETS
+    from history import read_events, read_writes
+    well = True
+    for part in sorted(directory.glob("members-*")):
+        bound_s = json.loads((part / "verdict.json").read_text())["recovery_ms"]["bound"] / 1000
+        verdict = checker.judge(read_writes(part / "writes"), read_events(part / "history.jsonl"), TICKETS, bound_s)
+        print(json.dumps(verdict), flush=True)
+        well = well and verdict["ok"]
+    return 0 if well else 1
+
+
+# Inside: in namespaces of its own, one formation.
+
+def inside(options):
+    from lab import Lab
+    from picture import draw
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+    ground = Path("/mnt")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={GROUND_MIB}m", "tmpfs", str(ground)], check=True)
+    os.makedirs("/run/netns", exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run/netns"], check=True)
+    options.members = options.inside
+    options.directory.mkdir(parents=True)
+    lab = Lab(options, ground, options.directory, lambda text: say(f"[{options.members}] {text}"))
+    threading.Thread(target=end_with_input, args=[lab], daemon=True).start()
+    try:
+        lab.run()
+    finally:
+        lab.thaw()
+        verdict = {"members": options.members, **lab.verdict}
+        (options.directory / "verdict.json").write_text(json.dumps(verdict, indent=1) + "\n")
+        draw(options.directory, verdict)
+    return 0 if verdict["ok"] else 1
+
+
+def end_with_input(lab):
+    select.select([sys.stdin], [], [])
+    lab.thaw()
+    os._exit(1)
+
+
+def main():
+    options = arguments()
+    if options.judge:
+        sys.exit(judge_again(options.judge))
+    sys.exit(inside(options) if options.inside else outside(options))
+
+
+if __name__ == "__main__":
+    main()
