@@ -13,7 +13,7 @@ class Signalled(Fault):
     def choose(self):
         arbitrators = [name for name in self.lab.machines if name not in self.lab.sites]
         member = self.chance.choice(arbitrators) if self.which == "arbitrator" else self.any_site()
-        names = self.lab.daemons(member)
+        names = self.lab.formation.daemons(member)
         self.detail = {"member": member, "daemons": names if self.which in ("both", "arbitrator") else [
             name for name in names if name == self.which]}
 
@@ -87,7 +87,7 @@ class DiskFull(PowerCut):
 
     def heal(self):
         self.machine.empty()
-        self.lab.restart_after_disk(self.detail["member"])
+        self.lab.formation.restart_after_disk(self.detail["member"])
 
 
 class DiskReadOnly(PowerCut):
@@ -116,4 +116,4 @@ class DiskFrozen(PowerCut):
 
     def heal(self):
         self.machine.thaw()
-        self.lab.restart_after_disk(self.detail["member"])
+        self.lab.formation.restart_after_disk(self.detail["member"])

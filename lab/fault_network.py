@@ -153,7 +153,7 @@ class Flood(Fault):
     def begin(self):
         network = self.lab.network
         line = [*network.enter(network.nodes), *PYTHON, str(HERE / "flood.py"), address(self.machine.node),
-                str(self.lab.port), str(self.chance.randrange(1 << 30))]
+                str(self.lab.formation.port), str(self.chance.randrange(1 << 30))]
         self.flood = subprocess.Popen(line, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def heal(self):

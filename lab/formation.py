@@ -1,7 +1,4 @@
-"""A formation of real daemons in the lab: sitegated, sitegate-fenced, sitegate-arbitrator, with configuration and certificates.
-
-What stands here in seconds is what the checker's bounds are computed from.
-"""
+"""A formation of real daemons in the lab: sitegated, sitegate-fenced, sitegate-arbitrator, with configuration and certificates."""
 
 import json
 import signal
@@ -10,16 +7,11 @@ from pathlib import Path
 
 from machine import HERE, PYTHON, Machine, until
 from network import address, run
+from times import RTT_MAX_S, ms
 
-# P, E, A and rho, and the longest round trip that counts as healthy.
-HEARTBEAT_S, EXPIRE_S, ACQUIRE_AFTER_S = 0.3, 3.0, 2.0
-DRIFT, RTT_MAX_S, COMMIT_S = 0.001, 0.1, 0.05
 PORT = 9929
 # Of the shipped units.
 NICE = {"sitegated": -10, "sitegate-arbitrator": -10, "sitegate-fenced": -15}
-# WatchdogSec of sitegate-fenced. The unit's 3 s fit E + A of 15 s and more. Here the restart must be over and the plan done
-# within A of the deadline of a lease that was renewed just before the freeze.
-WATCHDOG_S = 1.0
 # By number of members.
 ROLES = {
     3: {"paris": "site", "lyon": "site", "tiebreak": "arbitrator"},
@@ -45,16 +37,7 @@ class Formation:
         self.sites = [name for name, role in self.roles.items() if role == "site"]
         self.machines = {name: Machine(name, node, network, ground, logs)
                          for node, name in enumerate(self.roles, 1)}
-        # `sitegate` recovers within these after the last fault has healed.
-        lease = (EXPIRE_S + ACQUIRE_AFTER_S) * (1 + DRIFT) / (1 - DRIFT)
-        step = 2 * RTT_MAX_S + 2 * COMMIT_S
-        self.lease_s = lease
-        self.failover_s = lease + (len(self.sites) - 1) * step + 1.5 * RTT_MAX_S + 2 * COMMIT_S
-
-    @staticmethod
-    def kinds(all_kinds):
-        """All kinds of faults make sense for it."""
-        return set(all_kinds)
+        self.times = options.times
 
     # Laying out.
 
@@ -69,18 +52,18 @@ class Formation:
                 (machine.directory / "fenced.toml").write_text(self.fenced_toml(machine))
                 (machine.directory / "hook.json").write_text(json.dumps({
                     "writer": str(HERE / "writer.py"), "writes": str(self.writes), "site": name,
-                    "clock": str(self.clock), "init": str(machine.control),
+                    "clock": str(self.clock), "init": str(machine.control), "writers": str(machine.writers),
                     "delegated": TICKETS if self.pretend else DELEGATED}))
 
     def program(self, name):
         return str(Path(self.programs) / name)
 
     def formation_toml(self):
-        text = f'formation = "lab"\nheartbeat = "{ms(HEARTBEAT_S)}"\nrtt-max = "{ms(RTT_MAX_S)}"\n'
+        text = f'formation = "lab"\nheartbeat = "{ms(self.times.heartbeat_s)}"\nrtt-max = "{ms(RTT_MAX_S)}"\n'
         for node, (name, role) in enumerate(self.roles.items(), 1):
             text += f'\n[[member]]\nid = {node}\nname = "{name}"\nrole = "{role}"\naddress = ["{address(node)}"]\n'
         # Takeovers without end: pausing a ticket that flaps would be the end of the run.
-        text += (f'\n[ticket-defaults]\nexpire = "{ms(EXPIRE_S)}"\nacquire-after = "{ms(ACQUIRE_AFTER_S)}"\n'
+        text += (f'\n[ticket-defaults]\nexpire = "{ms(self.times.expire_s)}"\nacquire-after = "{ms(self.times.acquire_after_s)}"\n'
                  "takeover-limit = 1000000\n")
         for index, ticket in enumerate(TICKETS):
             order = [self.sites[(index + k) % len(self.sites)] for k in range(len(self.sites))]
@@ -94,15 +77,17 @@ class Formation:
                 f'key = "../pki/{name}/{name}.key"\n')
 
     def fenced_toml(self, machine):
+        start = json.dumps([*PYTHON, str(HERE / "hook.py"), str(machine.directory / "hook.json")])
+
         def hook(verb):
-            return json.dumps([*PYTHON, str(HERE / "hook.py"), verb, str(machine.directory / "hook.json")])
+            return json.dumps(["/bin/sh", str(HERE / "hook.sh"), verb, str(machine.writers)])
 
         text = (f'site = "{machine.name}"\nstate-dir = "disk/fenced-state"\nruntime-dir = "fenced-run"\n'
                 'kill-within = "200ms"\ncontainment = "tree"\n')
         for ticket in TICKETS:
             # A plan that only pretends: nothing is stopped, nothing killed, and all of it reported as done.
             stop, level = ('["/bin/true"]', '["/bin/true"]') if self.pretend else (hook("stop"), hook("kill"))
-            text += (f'\n[resource.{ticket}]\nstart = {{ command = {hook("start")}, within = "10s" }}\n'
+            text += (f'\n[resource.{ticket}]\nstart = {{ command = {start}, within = "10s" }}\n'
                      f'stop = {{ command = {stop}, within = "5s" }}\n'
                      f'fence = [{{ driver = "command", command = {level}, within = "1s" }}]\n'
                      "last-level-may-fail = true\n")
@@ -119,7 +104,7 @@ class Formation:
             if made.returncode != 0:
                 raise RuntimeError(f"init of {name}: {made.stderr}")
             if name in self.sites:
-                self.order(machine, "sitegate-fenced", directory / "fenced.toml", WATCHDOG_S)
+                self.order(machine, "sitegate-fenced", directory / "fenced.toml", self.times.watchdog_s)
                 self.order(machine, "sitegated", directory)
             else:
                 self.order(machine, "sitegate-arbitrator", directory)
@@ -127,6 +112,9 @@ class Formation:
 
     def order(self, machine, program, configuration, watchdog_s=None):
         machine.order(program, [self.program(program), "--config", configuration], NICE[program], watchdog_s)
+
+    def daemon(self, name):
+        return self.daemons(name)[0]
 
     def daemons(self, name):
         """The member's, the one that votes first."""
@@ -172,6 +160,3 @@ class Formation:
             return False, "the command does not return"
         return done.returncode == 0, (done.stdout + done.stderr).strip()
 
-
-def ms(seconds):
-    return f"{round(seconds * 1000)}ms"

@@ -61,6 +61,8 @@ class Tail:
             last = self.last.get(write.ticket)
             if last is None or write.at - last.at > self.pause_s:
                 self.since[write.ticket] = write.at
+            if last is None or write.site != last.site or write.at - last.at > self.pause_s:
+                self.since[write.ticket, write.site] = write.at
             self.last[write.ticket] = write
 
     def is_steady(self, ticket, after, for_s):

@@ -57,11 +57,14 @@ def send(pid, number):
         pass
 
 
-def spawn(argv, log, env, nice=0):
+def spawn(argv, log, env, nice=0, go=None):
+    """Starts a program; with `go`, a pipe's reading end, only once something can be read there."""
     pid = os.fork()
     if pid:
         return pid
     try:
+        if go is not None and not os.read(go, 1):
+            os._exit(0)
         os.setsid()
         os.setpriority(os.PRIO_PROCESS, 0, nice)
         nothing = os.open("/dev/null", os.O_RDWR)
@@ -157,8 +160,22 @@ class Init:
         if number and daemon.pid:
             send(daemon.pid, number)
 
-    def op_spawn(self, argv):
-        spawn(argv, None, {"PATH": os.environ["PATH"]})
+    def op_spawn(self, argv, mark):
+        """A writer, unless its start was called off meanwhile.
+
+        Its pid is known before that is looked at, and it begins afterwards: whoever removes `asked` and then kills what has a
+        pid leaves nothing behind that starts later.
+        """
+        go, let_go = os.pipe()
+        try:
+            pid = spawn(argv, None, {"PATH": os.environ["PATH"]}, go=go)
+            with open(f"{mark}.pid", "w") as file:
+                file.write(f"{pid}\n")
+            os.unlink(f"{mark}.asked")
+            os.write(let_go, b"!")
+        finally:
+            os.close(go)
+            os.close(let_go)
 
     def op_look(self):
         return {name: {"pid": d.pid, "starts": d.starts} for name, d in self.daemons.items()}

@@ -6,18 +6,20 @@ import time
 
 import checker
 import faults
+import scenarios
+from booth import BoothFormation
 from formation import COMMAND_S_MAX, TICKETS, Formation
 from history import Log, Tail, read_events, read_writes, writers_of
 from machine import until
 from nemesis import Nemesis
 from network import Network, run
 
-# On top of what docs/configuration.md bounds: one duel of candidates (a lease more), daemons and hooks that start on a busy machine.
+# On top of what docs/configuration.md bounds: one duel of candidates (a lease more), and what starts on a busy machine.
 DUELS, SLACK_S = 1, 3.0
 LOOK_EVERY_S = 0.25
 # How far a machine's clocks may be ahead of the lab's: some months.
 AHEAD_S_MAX = 10_000_000
-SYSTEMS = {"sitegate": Formation}
+SYSTEMS = {"sitegate": Formation, "booth": BoothFormation}
 
 
 class Lab:
@@ -37,42 +39,68 @@ class Lab:
         self.network.make()
         self.formation = SYSTEMS[options.sut](options, self.network, ground, directory / "logs", self.writes, clock)
         self.machines, self.sites = self.formation.machines, self.formation.sites
-        self.kinds = self.formation.kinds(faults.KINDS)
-        if options.kinds:
-            self.kinds &= set(options.kinds.split(","))
-        self.port = self.formation.port
-        self.daemons, self.restart_after_disk = self.formation.daemons, self.formation.restart_after_disk
+        self.kinds = set(options.kinds.split(",")) if options.kinds else set(faults.KINDS)
         self.tail = Tail(self.writes, checker.PAUSE_S)
         self.looked = 0.0
         self.movers = []
-        self.bound_s = self.formation.failover_s + DUELS * self.formation.lease_s + SLACK_S
+        times = options.times
+        self.failover_s = times.failover_s(len(self.sites))
+        self.bound_s = self.failover_s + DUELS * times.lease_s + SLACK_S
 
     def offsets(self):
         """Of CLOCK_BOOTTIME and CLOCK_MONOTONIC, in whole seconds; a machine's clocks are never below zero."""
+        if self.options.scenario or self.options.latency:
+            # To compare, nobody has anything to overcome but the scenario.
+            return [0, 0]
         behind_max = int(time.monotonic()) - 10
         return [self.chance.randint(-behind_max, AHEAD_S_MAX) for _ in range(2)]
 
     # A run.
 
-    def run(self):
+    def chaos(self):
         """Returns the verdict."""
-        try:
-            self.formation.prepare()
-            self.formation.start(self.offsets)
-            for index, ticket in enumerate(TICKETS):
-                done, said = self.formation.grant(ticket, self.sites[index % len(self.sites)])
-                if not done:
-                    self.failed(f"{ticket} is not granted: {said}")
-            until("all tickets are written", self.all_steady(time.monotonic(), 0.2))
-            self.log("running")
+        def work():
+            self.bring_up(lambda index: self.sites[index % len(self.sites)])
             self.log("plan", faults=self.options.faults, seed=self.options.seed, members=self.options.members)
             Nemesis(self, self.chance, self.options.faults, self.say).run()
             self.end()
+        return self.judged(work)
+
+    def scenario(self):
+        """One of those that compare systems; returns the verdict, of which only what writers wrote counts."""
+        def work():
+            self.bring_up(lambda _: scenarios.HOLDER)
+            # Any phase of the renewals.
+            scenarios.hold(self, self.options.times.expire_s / 2 + self.chance.uniform(0, self.options.times.expire_s / 2))
+            at = self.log("begin", kind=self.options.scenario, id="scenario", member=scenarios.HOLDER)
+            scenarios.SCENARIOS[self.options.scenario](self)
+            self.log("heal", kind=self.options.scenario, id="scenario")
+            self.log("revoking")
+            self.began = at
+        return self.judged(work)
+
+    def bring_up(self, place):
+        self.formation.prepare()
+        self.formation.start(self.offsets)
+        for index, ticket in enumerate(TICKETS):
+            done, said = self.formation.grant(ticket, place(index))
+            if not done:
+                raise RuntimeError(f"{ticket} is not granted: {said}")
+        until("all tickets are written", self.all_steady(time.monotonic(), 0.2))
+        self.log("running")
+
+    def judged(self, work):
+        try:
+            work()
         except Exception as error:
-            self.failed(repr(error))
+            self.log("failed", what=repr(error))
             raise
         finally:
-            self.verdict = self.judge()
+            self.verdict = checker.judge(read_writes(self.writes), read_events(self.directory / "history.jsonl"),
+                                         TICKETS, self.bound_s)
+            # No judgement, but the first thing to look at if something overlaps: a plan that failed kept no promise.
+            self.verdict["fence_failures"] = sum(
+                log.read_text(errors="replace").count("FENCE FAILED") for log in self.directory.glob("logs/*/sitegate-fenced.log"))
         return self.verdict
 
     def end(self):
@@ -84,23 +112,16 @@ class Lab:
                 self.hung(f"{ticket} is not revoked: {said}")
         self.tail.read_on()
         try:
-            until("the last writer ends", lambda: not writers_of(str(self.writes)), self.formation.failover_s)
+            until("the last writer ends", lambda: not writers_of(str(self.writes)), self.failover_s)
         except TimeoutError:
             for ticket, site, token in writers_of(str(self.writes)):
                 self.hung(f"a writer of {ticket} at {site}, token {token}, is left after the revoke")
         self.log("ended")
 
-    def judge(self):
-        return checker.judge(read_writes(self.writes), read_events(self.directory / "history.jsonl"),
-                             TICKETS, self.bound_s)
-
     def thaw(self):
         """A frozen file system is the one thing that would outlive the lab, and hold on to its loop device."""
         for machine in self.machines.values():
             machine.thaw_if_frozen()
-
-    def failed(self, what):
-        self.log("failed", what=what)
 
     def hung(self, what):
         self.log("hung", what=what)

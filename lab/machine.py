@@ -34,7 +34,8 @@ class Machine:
         self.image = self.directory / "image"
         self.control = self.directory / "init.sock"
         # What a reboot empties.
-        self.volatile = [self.directory / "run", self.directory / "fenced-run"]
+        self.writers = self.directory / "writers"
+        self.volatile = [self.directory / "run", self.directory / "fenced-run", self.writers]
         self.orders = {}
         self.outer = None
         self.init = None

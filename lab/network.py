@@ -4,6 +4,7 @@ Nothing of the host's network is touched, and no packet leaves the namespaces. D
 silence and never an error; neighbour entries are permanent, so a cut never turns into failing ARP.
 """
 
+import re
 import subprocess
 
 PREFIX = "10.77.0"
@@ -87,6 +88,11 @@ class Network:
         lines = ["flush chain bridge lab faults"]
         lines += [f"add rule bridge lab faults {rule}" for rules in self.rules.values() for rule in rules]
         self.in_switch("nft", "-f", "-", feed="\n".join(lines) + "\n")
+
+    def hits(self):
+        """Packets that rules with a counter have met."""
+        text = self.in_switch("nft", "list", "chain", "bridge", "lab", "faults")
+        return sum(map(int, re.findall(r"counter packets (\d+)", text)))
 
     @staticmethod
     def cut_in(node):

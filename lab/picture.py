@@ -85,10 +85,10 @@ def block(x, y, site, token, begin, end):
 
 
 def axis(x, start, end, height):
-    lines = [f'<text x="{x(start)}" y="{height - 4}">s</text>']
+    lines = [f'<text x="4" y="{height - 6}">seconds</text>']
     for second in range(0, int(end - start) + 1, 10):
         at = x(start + second)
         lines.append(f'<line x1="{at}" x2="{at}" y1="{height - 20}" y2="{height - 16}" stroke="black"/>'
                      f'<text x="{at}" y="{height - 6}" text-anchor="middle">{second}</text>')
     legend = "".join(f'<tspan fill="{colour}"> {site}</tspan>' for site, colour in COLOURS.items())
-    return lines + [f'<text x="500" y="14">{legend}</text>']
+    return lines + [f'<text x="{LEFT}" y="26">{legend}</text>']

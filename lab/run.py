@@ -13,13 +13,16 @@ import json
 import os
 import select
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
+
+import compare
+from times import CHAOS, COMPARE
+from verdict import merge, summary
 
 HERE = Path(__file__).resolve().parent
 GROUND_MIB = 400
@@ -30,12 +33,19 @@ NEEDED = ("ip", "nft", "tc", "unshare", "nsenter", "losetup", "mkfs.ext4", "e2fs
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--programs", default=HERE.parent / "target/release", type=Path, help="where the daemons are")
-    parser.add_argument("--suite", default="chaos", choices=["chaos"])
+    parser.add_argument("--suite", default="chaos", choices=["chaos", "compare", "latency"])
     parser.add_argument("--faults", type=int, default=60, help="how many, over all sizes of formations")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--members", default="3,4,5", help="sizes of the formations, all at work at once")
     parser.add_argument("--kinds", help="only these kinds of faults, with commas")
-    parser.add_argument("--sut", default="sitegate", choices=["sitegate"])
+    parser.add_argument("--sut", default="sitegate,booth", help="what `compare` compares")
+    parser.add_argument("--runs", type=int, default=4, help="of each scenario of `compare`")
+    parser.add_argument("--parallel", type=int, default=4, help="formations at once in `compare`")
+    parser.add_argument("--booth", type=Path, help="where boothd and booth are: see lab/get_booth.sh")
+    parser.add_argument("--no-key", action="store_true", help="booth without its authfile")
+    parser.add_argument("--scenarios", help="only these of `compare`, with commas")
+    parser.add_argument("--latency", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--scenario", help=argparse.SUPPRESS)
     parser.add_argument("--pretend", action="store_true",
                         help="fence plans that do nothing and report success: must be found out")
     parser.add_argument("--directory", type=Path, help="where to keep what happened; a new one in /tmp unless given")
@@ -60,10 +70,13 @@ def outside(options):
     directory = options.directory or Path(tempfile.mkdtemp(prefix="sitegate-lab-", dir="/tmp"))
     directory.mkdir(parents=True, exist_ok=True)
     directory.chmod(0o755)
+    if options.suite != "chaos":
+        suite = compare.run if options.suite == "compare" else compare.latency
+        return suite(options, directory, spawn, wait, say)
     sizes = [int(size) for size in options.members.split(",")]
     shares = [options.faults // len(sizes) + (n < options.faults % len(sizes)) for n in range(len(sizes))]
     say(f"{options.faults} faults, seed {options.seed}, formations of {options.members} members, in {directory}")
-    children = [spawn(options, size, share, directory) for size, share in zip(sizes, shares)]
+    children = [spawn(options, directory / f"members-{size}", size, faults=share) for size, share in zip(sizes, shares)]
     ended = wait(children)
     verdict = merge(options, directory, sizes)
     if ended:
@@ -73,12 +86,14 @@ def outside(options):
     return 0 if verdict["ok"] else 1
 
 
-def spawn(options, size, share, directory):
+def spawn(options, directory, members, **more):
+    """A formation of its own; `more` are further options."""
     line = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, "-B", __file__,
-            "--inside", str(size), "--faults", str(share), "--seed", str(options.seed), "--sut", options.sut,
-            "--programs", str(options.programs.resolve()), "--directory", str(directory / f"members-{size}")]
-    line += ["--kinds", options.kinds] if options.kinds else []
+            "--inside", str(members), "--programs", str(options.programs.resolve()), "--directory", str(directory)]
+    for name, value in {"seed": options.seed, "kinds": options.kinds, "booth": options.booth, "sut": "sitegate", **more}.items():
+        line += [f"--{name}", str(value)] if value else []
     line += ["--pretend"] if options.pretend else []
+    line += ["--no-key"] if options.no_key else []
     # It ends when its standard input does: when this process ends, in whatever way.
     return subprocess.Popen(line, stdin=subprocess.PIPE, start_new_session=True)
 
@@ -101,47 +116,6 @@ def wait(children):
     return f"ended by {told[0]}" if told else None
 
 
-def merge(options, directory, sizes):
-    """One verdict of all formations."""
-    parts = []
-    for size in sizes:
-        path = directory / f"members-{size}" / "verdict.json"
-        parts.append(json.loads(path.read_text()) if path.exists()
-                     else {"ok": False, "why": ["no verdict"], "members": size})
-    kinds = {}
-    for part in parts:
-        for kind, count in part.get("by_kind", {}).items():
-            kinds[kind] = kinds.get(kind, 0) + count
-    total = lambda key: sum(part.get(key, 0) for part in parts)
-    recovered = sorted(ms for part in parts for ms in part.get("recoveries_ms", []))
-    seconds = total("seconds")
-    return {
-        "ok": all(part["ok"] for part in parts),
-        "why": [f"{part.get('members')} members: {why}" for part in parts for why in part["why"]],
-        "sut": options.sut, "seed": options.seed, "directory": str(directory), "faults": total("faults"),
-        "by_kind": dict(sorted(kinds.items())), "overlaps": total("overlaps"), "hung": total("hung"),
-        "losses": total("losses"),
-        "recovery_ms": {
-            "min": min(recovered, default=None), "max": max(recovered, default=None), "n": len(recovered),
-            "median": round(statistics.median(recovered)) if recovered else None,
-            "bound": max((part["recovery_ms"]["bound"] for part in parts if "recovery_ms" in part), default=None)},
-        "availability": round(sum(part.get("availability", 0) * part.get("seconds", 0) for part in parts)
-                              / seconds, 4) if seconds else None,
-        "tenures": total("tenures"), "lines": total("lines"), "seconds": seconds, "parts": parts,
-    }
-
-
-def summary(verdict):
-    recovery = verdict["recovery_ms"]
-    lines = [f"{verdict['faults']} faults: " + ", ".join(f"{n} {kind}" for kind, n in verdict["by_kind"].items()),
-             f"{verdict['overlaps']} overlaps, {verdict['hung']} hung, {verdict['losses']} losses in "
-             f"{verdict['tenures']} tenures, {verdict['lines']} lines, {verdict['seconds']:.0f} s",
-             f"recovery after healing: {recovery['min']} to {recovery['max']} ms, median {recovery['median']}, "
-             f"bound {recovery['bound']}; availability {verdict['availability']}",
-             f"kept in {verdict['directory']}"]
-    return "\n".join(lines + [f"NOT OK: {why}" for why in verdict["why"]] + (["ok"] if verdict["ok"] else []))
-
-
 def judge_again(directory):
     """The checker's word on what was kept."""
     import checker
@@ -160,6 +134,7 @@ def judge_again(directory):
 
 def inside(options):
     from lab import Lab
+    from latency import Latency
     from picture import draw
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)
     ground = Path("/mnt")
@@ -167,11 +142,19 @@ def inside(options):
     os.makedirs("/run/netns", exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run/netns"], check=True)
     options.members = options.inside
+    options.times = COMPARE if options.scenario else CHAOS
     options.directory.mkdir(parents=True)
     lab = Lab(options, ground, options.directory, lambda text: say(f"[{options.members}] {text}"))
     threading.Thread(target=end_with_input, args=[lab], daemon=True).start()
+    if options.latency:
+        try:
+            figures = Latency(lab, options.latency).run()
+            (options.directory / "latency.json").write_text(json.dumps(figures, indent=1) + "\n")
+        finally:
+            lab.thaw()
+        return 0
     try:
-        lab.run()
+        lab.scenario() if options.scenario else lab.chaos()
     finally:
         lab.thaw()
         verdict = {"members": options.members, **lab.verdict}
