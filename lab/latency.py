@@ -1,7 +1,7 @@
 """`--suite latency`: how long a grant, a revoke, a move and a failover take, without faults, from the shared file.
 
-A command is counted from before its client starts to its return, and to the first write that proves it. Both systems are asked by their own
-command line on the same machine, and start the same writer; booth's through `cluster.py`, sitegate's through a hook written in
+A command is counted from before its client starts to its return, and to the first write that proves it. Both systems are asked by
+their own command line on the same machine, and start the same writer; booth's through `cluster.py`, sitegate's through a hook written in
 Python, whose start is counted too. A failover is a power cut of the holder, less E + A, since that is waited for on purpose.
 """
 

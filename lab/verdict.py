@@ -30,7 +30,8 @@ def merge(options, directory, sizes):
             "bound": max((part["recovery_ms"]["bound"] for part in parts if "recovery_ms" in part), default=None)},
         "availability": round(sum(part.get("availability", 0) * part.get("seconds", 0) for part in parts)
                               / seconds, 4) if seconds else None,
-        "fence_failures": total("fence_failures"), "tenures": total("tenures"), "lines": total("lines"), "seconds": seconds, "parts": parts,
+        "fence_failures": total("fence_failures"),
+        "tenures": total("tenures"), "lines": total("lines"), "seconds": seconds, "parts": parts,
     }
 
 
