@@ -78,7 +78,7 @@ def outside(options):
     say(f"{options.faults} faults, seed {options.seed}, formations of {options.members} members, in {directory}")
     children = [spawn(options, directory / f"members-{size}", size, faults=share) for size, share in zip(sizes, shares)]
     ended = wait(children)
-    verdict = merge(options, directory, sizes)
+    verdict = merge(options.seed, directory, sizes)
     if ended:
         verdict.update(ok=False, why=[ended] + verdict["why"])
     (directory / "verdict.json").write_text(json.dumps(verdict, indent=1) + "\n")

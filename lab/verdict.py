@@ -4,7 +4,7 @@ import json
 import statistics
 
 
-def merge(options, directory, sizes):
+def merge(seed, directory, sizes):
     """One verdict of all formations."""
     parts = []
     for size in sizes:
@@ -21,7 +21,7 @@ def merge(options, directory, sizes):
     return {
         "ok": all(part["ok"] for part in parts),
         "why": [f"{part.get('members')} members: {why}" for part in parts for why in part["why"]],
-        "sut": options.sut, "seed": options.seed, "directory": str(directory), "faults": total("faults"),
+        "seed": seed, "directory": str(directory), "faults": total("faults"),
         "by_kind": dict(sorted(kinds.items())), "overlaps": total("overlaps"), "hung": total("hung"),
         "losses": total("losses"),
         "recovery_ms": {
