@@ -73,7 +73,7 @@ pub struct Driven {
 /// Two members, and what one said to the other.
 type Held = (usize, usize, Frame);
 
-/// Drives three members as `bytes` say: [`HEAD`] bytes about the formation, then two for each step. Prints what happens if
+/// Drives three members as `bytes` say: `HEAD` bytes about the formation, then two for each step. Prints what happens if
 /// `print`.
 #[must_use]
 pub fn drive(bytes: &[u8], print: bool) -> Driven {
