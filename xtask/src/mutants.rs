@@ -10,6 +10,8 @@ use super::{cargo, target_directory};
 const VARIABLE: &str = "SITEGATE_MUTANT";
 /// How many seeds each may take, unless told otherwise.
 const RUNS: u64 = 2000;
+/// How many states of one world: with a bug there may be more than without, and no end of them.
+const STATES: &str = "200000";
 
 struct Arguments {
     json: bool,
@@ -91,6 +93,7 @@ fn tell(fate: &Fate, json: bool) {
 struct Programs {
     seeds: PathBuf,
     scenes: PathBuf,
+    worlds: PathBuf,
 }
 
 impl Programs {
@@ -110,7 +113,9 @@ impl Programs {
         // The one artifact with an executable is the library's test.
         let scenes = text.lines().rev().find_map(|line| after(line, "\"executable\":\"")?.split('"').next());
         let scenes = scenes.ok_or("cargo did not say where the scenes are")?;
-        Ok(Self { seeds: target.join("sim/sitegate-simulator"), scenes: PathBuf::from(scenes) })
+        let [seeds, worlds] =
+            ["simulator", "explorer"].map(|name| target.join(format!("sim/sitegate-{name}")));
+        Ok(Self { seeds, scenes: PathBuf::from(scenes), worlds })
     }
 
     fn names(&self) -> Result<Vec<String>, String> {
@@ -132,7 +137,7 @@ impl Programs {
         ))
     }
 
-    /// Seeds first; what they do not see, a scene may.
+    /// Seeds first; what they do not see, a scene may, or the explorer.
     fn fate(&self, name: &str, runs: u64) -> Result<Fate, String> {
         let swept = self.sweep(Some(name), runs)?;
         let told = String::from_utf8_lossy(&swept.stdout).into_owned();
@@ -147,8 +152,22 @@ impl Programs {
         let played = output(Command::new(&self.scenes).env(VARIABLE, name))?;
         let text = String::from_utf8_lossy(&played.stdout).into_owned();
         let failed = text.lines().find_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"));
-        let by = failed.map(|scene| format!("scene {}", scene.rsplit("::").next().unwrap_or(scene)));
+        let scene = failed.map(|scene| format!("scene {}", scene.rsplit("::").next().unwrap_or(scene)));
+        let by = match scene {
+            Some(scene) => Some(scene),
+            None => self.explored(name)?,
+        };
         Ok(Fate { name: name.to_owned(), by, events })
+    }
+
+    /// What the explorer finds in its small worlds, and in which.
+    fn explored(&self, name: &str) -> Result<Option<String>, String> {
+        let mut command = Command::new(&self.worlds);
+        command.args(["--small", "--states", STATES, "--threads", &threads().to_string()]);
+        let explored = output(command.env(VARIABLE, name))?;
+        let text = String::from_utf8_lossy(&explored.stderr).into_owned();
+        let seen = after(&text, "violation of ").and_then(|rest| rest.split(':').next());
+        Ok(seen.map(|seen| format!("explorer, {seen}")))
     }
 
     fn sweep(&self, mutant: Option<&str>, runs: u64) -> Result<Output, String> {
@@ -168,6 +187,10 @@ impl Programs {
         }
         output(&mut command)
     }
+}
+
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn output(command: &mut Command) -> Result<Output, String> {

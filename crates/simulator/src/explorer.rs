@@ -6,15 +6,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use sitegate_simulator::explore::{Case, Outcome, Size, World, explore, planted, worlds};
+use sitegate_simulator::explore::{Case, Outcome, Size, World, explore_within, planted, worlds};
 
 const HELP: &str = "\
 Goes through all states of small worlds with the real protocol in them, and checks its invariants in each.
 
-usage: sitegate-explorer [--small] [--threads N] [--json] [--list] [WORLD...]
+usage: sitegate-explorer [--small] [--states N] [--threads N] [--json] [--list] [WORLD...]
 
   WORLD         only these; without any, all but those with something planted
   --small       only the worlds that the tests explore too
+  --states N    gives up on a world with more states
   --threads N   how many worlds at a time (1)
   --json        one object on stdout: worlds (each with states, transitions, tenures, wall_seconds,
                 complete, violation)
@@ -35,23 +36,24 @@ struct Task {
 struct Arguments {
     names: Vec<String>,
     small: bool,
+    states: u64,
     threads: usize,
     json: bool,
     list: bool,
 }
 
 fn parse() -> Result<Option<Arguments>, String> {
-    let mut arguments = Arguments { names: Vec::new(), small: false, threads: 1, json: false, list: false };
+    let mut arguments =
+        Arguments { names: Vec::new(), small: false, states: u64::MAX, threads: 1, json: false, list: false };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         match word.as_str() {
             "--small" => arguments.small = true,
             "--json" => arguments.json = true,
             "--list" => arguments.list = true,
+            "--states" => arguments.states = number(&word, words.next())?,
             "--threads" => {
-                let value = words.next().ok_or("--threads takes a number")?;
-                let threads = value.parse().map_err(|error| format!("--threads {value}: {error}"))?;
-                arguments.threads = std::cmp::max(1, threads);
+                arguments.threads = usize::try_from(number(&word, words.next())?).unwrap_or(1).max(1);
             }
             "--help" | "-h" => return Ok(None),
             option if option.starts_with('-') => return Err(format!("unknown option {option}")),
@@ -64,6 +66,11 @@ fn parse() -> Result<Option<Arguments>, String> {
         Some(name) => Err(format!("there is no world {name}")),
         None => Ok(Some(arguments)),
     }
+}
+
+fn number(option: &str, value: Option<String>) -> Result<u64, String> {
+    let value = value.ok_or_else(|| format!("{option} takes a number"))?;
+    value.parse().map_err(|error| format!("{option} {value}: {error}"))
 }
 
 fn main() -> ExitCode {
@@ -109,7 +116,7 @@ fn run(arguments: &Arguments) -> ExitCode {
             scope.spawn(|| {
                 while let Some(task) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let began = Instant::now();
-                    let outcome = explore(&task.world);
+                    let outcome = explore_within(&task.world, arguments.states);
                     let (well, value) = tell(arguments, task, &outcome, began.elapsed().as_secs_f64());
                     if let Ok(mut told) = told.lock() {
                         told.push((well, value));

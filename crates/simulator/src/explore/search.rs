@@ -82,6 +82,8 @@ pub fn explore(world: &World) -> Outcome {
 /// of them.
 #[must_use]
 pub fn explore_within(world: &World, states_max: u64) -> Outcome {
+    #[cfg(sitegate_mutants)]
+    crate::mutants::plant_from_environment();
     let mut search = Search::new(world);
     let begin = root(&mut search.rules);
     search.meet(begin, (0, 0));
