@@ -225,7 +225,7 @@ impl Member {
 
     /// Whether a better candidate waits for the end of the guard here, and this site has not begun: it would only get
     /// votes that the other needs.
-    fn is_behind(&self, ticket: &TicketName, rank: u8) -> bool {
+    pub(super) fn is_behind(&self, ticket: &TicketName, rank: u8) -> bool {
         let better =
             |(id, parked): (&MemberId, &Parked)| parked.rank < rank && self.is_current(*id, parked.nonce);
         let begun = self.rounds.contains_key(&Key::Ownership(ticket.clone()));
@@ -454,8 +454,10 @@ impl Member {
         let settings = self.settings.tickets.get(ticket);
         let takeovers =
             if forgiven { Takeovers::NONE.under(tenancy.takeovers.under) } else { tenancy.takeovers };
-        let renew = matches!(local.state, State::Held(_));
-        let terms = settings.filter(|_| renew);
+        let terms = settings.filter(|terms| match &local.state {
+            State::Held(tenure) => self.may_propose(ticket, tenure, terms.expire),
+            _ => false,
+        });
         Some(Ownership::Held(Tenancy {
             incarnation: self.life.incarnation,
             expire: terms.map_or(tenancy.expire, |t| t.expire),

@@ -259,13 +259,7 @@ impl Member {
         }
         let terms = &tenure.terms;
         if (expire, acquire_after, takeover) != (terms.expire, terms.acquire_after, terms.takeover) {
-            // Not while a longer deadline is on its way to the fence daemon.
-            #[cfg(sitegate_mutants)]
-            if planted(Mutant::ShrunkExpireUntold) {
-                return Some(Aim::Renew);
-            }
-            let shorter = self.lease_end(ticket, tenure)?;
-            if tenure.acknowledged == Some(tenure.ordered) && tenure.ordered.no_later_than(shorter) {
+            if self.may_propose(ticket, tenure, expire) {
                 return Some(Aim::Renew);
             }
             soonest.boot(now.boot.plus(self.settings.timing.heartbeat));
@@ -283,6 +277,19 @@ impl Member {
         }
         self.reason_to_widen(now, ticket, tenure, soonest)
             .or_else(|| self.failback(now, ticket, tenure, soonest))
+    }
+
+    /// Whether the tenure may go on with this E, be it shorter: its fence daemon has taken a deadline that this E allows, and no
+    /// longer one is on its way to it. To be asked when the terms are proposed, not only when the round begins: the
+    /// configuration may be another one by then.
+    pub(super) fn may_propose(&self, ticket: &TicketName, tenure: &Tenure, expire: Span) -> bool {
+        #[cfg(sitegate_mutants)]
+        if planted(Mutant::ShrunkExpireUntold) {
+            return true;
+        }
+        tenure.expire <= expire
+            && tenure.acknowledged == Some(tenure.ordered)
+            && self.lease_end(ticket, tenure).is_some_and(|end| tenure.ordered.no_later_than(end))
     }
 
     /// A member that answers, but does not support the ticket, is won by a new proposal: healed cuts must not shrink

@@ -93,6 +93,19 @@ fn e_may_grow_while_the_fence_daemon_is_slow() {
     changes_e_while_the_fence_daemon_is_slow(Span::from_secs(15));
 }
 
+/// The round was begun for a longer E, and decides what to propose when the configuration has a shorter one.
+#[test]
+fn e_may_shrink_while_a_round_runs() {
+    let mut s = Stage::held();
+    s.run(2 * SECOND);
+    [LYON, TIEBREAK].into_iter().for_each(|i| s.cut(i, PARIS, 300 * MS));
+    reload(&mut s, Span::from_secs(15));
+    s.wait_for(SECOND, "paris asks for promises", |s| s.round(PARIS).is_some());
+    reload(&mut s, Span::from_secs(3));
+    s.run(5 * SECOND);
+    assert_eq!(s.ownership(LYON).held().map(|tenancy| tenancy.expire), Some(Span::from_secs(3)));
+}
+
 #[test]
 fn a_rest_that_is_over_on_one_clock_only_is_waited_for() {
     let mut s = Stage::held();
