@@ -168,10 +168,20 @@ impl Member {
                 self.reply(id, p.nonce, Body::Nack { key: key.clone(), ballot: p.ballot, promised });
             } else {
                 self.give_promise(id, p.nonce, key.clone(), p.ballot);
+                self.give_way(now, &key, id);
                 taken = true;
             }
         }
         self.passed_over.insert(ticket.clone(), passed_over);
+    }
+
+    /// A site that has promised another candidate leaves it the time to gather the other promises, whose guards end a step later
+    /// at most, and to ask for votes: a ballot of its own would split them.
+    fn give_way(&mut self, now: Now, key: &Key, candidate: MemberId) {
+        if candidate != self.settings.me && self.settings.is_site(self.settings.me) {
+            let until = now.boot.plus(self.settings.timing.step().times(2));
+            self.wait_until(key, until);
+        }
     }
 
     #[expect(clippy::too_many_arguments, reason = "they are the message")]

@@ -178,6 +178,12 @@ impl Member {
         self.contention.get(key).map_or(Boot(0), |contention| contention.until)
     }
 
+    /// No round about `key` begins here before `until`.
+    pub(super) fn wait_until(&mut self, key: &Key, until: Boot) {
+        let contention = self.contention.entry(key.clone()).or_default();
+        contention.until = contention.until.max(until);
+    }
+
     pub(super) fn end_round(&mut self, key: &Key) -> Option<Round> {
         self.timers.cancel(&Timer::Round(key.clone()));
         self.rounds.remove(key)

@@ -57,6 +57,8 @@ impl Member {
         soonest: &mut Soonest,
     ) -> bool {
         let key = Key::Ownership(ticket.clone());
+        // Whoever has gone waits for nothing.
+        local.waiters.retain(|waiter| self.is_current(waiter.to, waiter.nonce));
         let unfinished = self.is_unfinished(ticket) && self.would_hold(ticket, local).is_none();
         let unsettled = unfinished || self.is_abandoned(ticket);
         if !unsettled {
@@ -86,6 +88,11 @@ impl Member {
         let at = since.plus(self.settings.timing.step().times(u64::from(rank)));
         if now.boot < at {
             soonest.boot(at);
+            return false;
+        }
+        if self.is_behind(ticket, rank) {
+            // Two rounds at once would split the votes, and after its own there is a holder to ask.
+            soonest.boot(now.boot.plus(self.settings.timing.step()));
             return false;
         }
         let acquiring = self.rounds.get(&key).is_some_and(|r| r.aim == Aim::Acquire);

@@ -66,18 +66,25 @@ impl World {
         failover + ranks + 2 * PAUSE_MAX * timing.retry().as_nanos() + 2 * SECOND + rest
     }
 
-    /// What a duel adds to a failover of such a lease: a round where there is nobody to duel with, be it for a command that
-    /// waits for a round. (That ranks keep rivals apart where guards end within one step is not so yet, see docs/testing.md.)
+    /// What a duel adds to a failover of such a lease: nothing where there is nobody to duel with, be it for a command that
+    /// waits for a round, or where no candidate needs another's vote, the guards of all acceptors end within one step, and the
+    /// network is as fast as configured.
     /// Elsewhere two may have a part of the votes each: one repeats its proposal until it gives up, pauses, and waits for
     /// the end of the guards that the other's proposal has left.
     fn duel_within(&self, expire: Span, acquire_after: Span) -> Time {
         let timing = &self.plan.settings.timing;
         let rivals = self.plan.settings.sites().count().saturating_sub(2);
-        if rivals == 0 && self.workload.open.is_empty() {
-            // A round for somebody who has asked for one and died may come first.
-            return 2 * timing.retry().as_nanos();
-        }
+        let lease = expire.plus(acquire_after).as_nanos();
+        let drift = u64::from(timing.drift.ppm());
+        let apart = 2 * lease * drift / (1_000_000 - drift);
         let round_trip = 2 * self.plan.network.delay_max;
+        let apart_within_step = apart + round_trip <= timing.step().as_nanos();
+        let votes_left = self.nodes.len() - 1 - rivals >= sitegate_protocol::majority(self.nodes.len());
+        let as_configured = round_trip <= timing.rtt_max.as_nanos();
+        let alone = rivals == 0 || (votes_left && apart_within_step && as_configured);
+        if alone && self.workload.open.is_empty() {
+            return 0;
+        }
         let repeated = REPEATED_MAX * timing.retry().as_nanos().max(round_trip);
         DUELS_MAX * (self.failover_within(expire, acquire_after, false) + repeated)
     }

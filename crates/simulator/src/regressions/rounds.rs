@@ -1,6 +1,6 @@
 //! Proposals of which only some know.
 
-use sitegate_protocol::{Body, Command, Done, Event, Reply, Takeover};
+use sitegate_protocol::{Body, Command, Done, Event, Reply, RequestId, Role, Takeover};
 
 use super::*;
 use crate::fenced::name_of;
@@ -158,5 +158,54 @@ fn a_confirmed_tenure_that_only_others_accepted_is_fenced_and_freed_once_it_is_r
     s.world.start_member(PARIS);
     s.wait_for(20 * SECOND, "all know that it is free", |s| {
         (PARIS..=TIEBREAK).all(|i| s.ownership(i).held().is_none() && s.ownership(i).token() > Token(0))
+    });
+}
+
+/// Paris, lyon, and a third site that comes after them; two arbitrators.
+fn three_sites() -> Plan {
+    let mut plan = five();
+    plan.members[THIRD].role = Role::Site;
+    plan.settings.members.insert(id_of(THIRD), Role::Site);
+    plan
+}
+
+/// In the place of tiebreak.
+const THIRD: usize = TIEBREAK;
+const ARBITRATOR: usize = 3;
+
+/// Less than the end of the lease and of the guards that a proposal in vain has left.
+const WITHOUT_DUEL: Time = 8 * SECOND;
+
+#[test]
+fn a_settling_round_gives_way_to_a_better_candidate() {
+    let mut s = Stage::held_with(three_sites());
+    let ask = Body::Settle { ticket: db(), id: RequestId(1) };
+    s.isolate(PARIS, 60 * SECOND);
+    s.world.arrive(THIRD, ARBITRATOR, s.frame_of(ARBITRATOR, THIRD, ask));
+    s.wait_for(WITHOUT_DUEL, "lyon holds", |s| s.holder() == Some(LYON));
+}
+
+#[test]
+fn who_has_promised_a_candidate_lets_it_finish() {
+    let mut s = Stage::held_with(three_sites());
+    let ask = Body::Willing { ticket: db(), id: RequestId(1) };
+    s.isolate(PARIS, 60 * SECOND);
+    s.wait_for(WITHOUT_DUEL, "lyon is parked", |s| !s.ticket(THIRD).parked.is_empty());
+    s.wait_for(WITHOUT_DUEL, "lyon is promised", |s| s.ticket(THIRD).parked.is_empty());
+    // Something has the third site look at its ticket just now.
+    s.world.arrive(THIRD, ARBITRATOR, s.frame_of(ARBITRATOR, THIRD, ask));
+    s.wait_for(SECOND, "lyon holds", |s| s.holder() == Some(LYON));
+}
+
+#[test]
+fn who_has_gone_waits_for_no_round() {
+    let mut s = Stage::held();
+    let ask = Body::Settle { ticket: db(), id: RequestId(1) };
+    s.isolate(PARIS, 60 * SECOND);
+    s.world.arrive(LYON, TIEBREAK, s.frame_of(TIEBREAK, LYON, ask));
+    s.restart_member(TIEBREAK);
+    s.wait_for(WITHOUT_DUEL, "lyon holds", |s| {
+        assert!(s.round(LYON).is_none_or(|round| round.aim != "settle"));
+        s.holder() == Some(LYON)
     });
 }
