@@ -10,6 +10,7 @@ mod fencing;
 mod frame;
 mod identity;
 mod inspect;
+mod outbox;
 mod outcome;
 mod proposer;
 mod pulse;
@@ -19,6 +20,7 @@ mod sync;
 mod tenure;
 mod ticket;
 mod view;
+mod votes;
 mod wish;
 
 use alloc::collections::{BTreeMap, VecDeque};
@@ -31,7 +33,7 @@ use crate::durable::{Durable, Duty, Own, Record};
 use crate::event::{CommandId, Event, Fatal, Note};
 use crate::ids::Ballot;
 use crate::ids::{Epoch, Incarnation, Life, Lsn, MemberId, Nonce, TicketName};
-use crate::message::{Body, Header, RequestId};
+use crate::message::{Body, RequestId};
 use crate::mirror::Mirror;
 use crate::register::Register;
 use crate::rng::Rng;
@@ -39,7 +41,7 @@ use crate::settings::Settings;
 use crate::support::{Digest, Support};
 use crate::time::{Boot, Now};
 use crate::timer::{Timeouts, Timer, Timers};
-use crate::turn::{Address, Send, Step, Urgency};
+use crate::turn::Step;
 use crate::value::{Intent, Key, Ownership, StandbyMode, Value};
 
 use acceptor::Parked;
@@ -352,21 +354,6 @@ impl Member {
         self.peers.get(&member).and_then(|peer| peer.life).map(|life| life.nonce)
     }
 
-    /// The header of a frame for `to`, in answer to process `answers` if to one in particular.
-    pub(crate) fn header(&self, to: MemberId, answers: Option<Nonce>) -> Header {
-        let me = self.settings.me;
-        let others = self.peers.iter().filter(|(id, _)| **id != me);
-        Header {
-            epoch: self.epoch(),
-            from: me,
-            identity: self.durable.own.identity,
-            life: self.life,
-            lsn: Lsn(self.durable.own.lsn_base.saturating_add(self.lsn.0)),
-            to: answers.or_else(|| self.nonce_of(to)),
-            known: others.filter_map(|(&id, peer)| peer.life.map(|life| (id, life))).collect(),
-        }
-    }
-
     fn epoch(&self) -> Epoch {
         self.durable.own.formation.as_ref().map_or(Epoch(0), |formation| formation.epoch)
     }
@@ -393,53 +380,6 @@ impl Member {
     fn write_own(&mut self) {
         let own: Own = self.durable.own.clone();
         self.out.records.push(Record::Own(own));
-    }
-
-    fn send(&mut self, to: MemberId, body: Body) {
-        if to == self.settings.me {
-            self.loopback.push_back(body);
-        } else {
-            let early = match &body {
-                Body::Prepare { .. } => true,
-                // The next life could use a ballot again whose promise is not durable, and give it another value.
-                Body::Accept { key, .. } => !self.unsaved.contains_key(key),
-                _ => false,
-            };
-            #[cfg(sitegate_mutants)]
-            let early =
-                early || (planted(Mutant::AcceptBeforeOwnPromise) && matches!(body, Body::Accept { .. }));
-            let urgency = if early { Urgency::Proposal } else { Urgency::AfterCommit };
-            self.out.sends.push(Send { to, urgency, address: Address::Whoever, body });
-        }
-    }
-
-    fn send_to_all(&mut self, body: &Body) {
-        for to in self.settings.clone().members.keys() {
-            self.send(*to, body.clone());
-        }
-    }
-
-    fn send_to_others(&mut self, body: &Body) {
-        for to in self.settings.clone().others() {
-            self.send(to, body.clone());
-        }
-    }
-
-    /// Answers the process `nonce` of `to`, and no other.
-    fn reply(&mut self, to: MemberId, nonce: Nonce, body: Body) {
-        if to == self.settings.me {
-            self.loopback.push_back(body);
-        } else {
-            let address = Address::Process(nonce);
-            let urgency = Urgency::AfterCommit;
-            #[cfg(sitegate_mutants)]
-            let urgency = match body {
-                Body::Accepted { .. } if planted(Mutant::VoteBeforeCommit) => Urgency::Proposal,
-                Body::Promise { .. } if planted(Mutant::PromiseBeforeCommit) => Urgency::Proposal,
-                _ => urgency,
-            };
-            self.out.sends.push(Send { to, urgency, address, body });
-        }
     }
 
     fn request_id(&mut self) -> RequestId {

@@ -1,7 +1,8 @@
 //! What rounds come to.
 
 use super::Member;
-use super::proposer::{Aim, Votes};
+use super::proposer::Aim;
+use super::votes::Votes;
 use crate::ids::{Ballot, MemberId, TicketName, Token};
 use crate::message::{Body, RequestId};
 use crate::time::Now;

@@ -6,8 +6,9 @@ use alloc::vec::Vec;
 use sitegate_mutant::{Mutant, planted};
 
 use super::Member;
-use super::proposer::{Aim, Votes};
+use super::proposer::Aim;
 use super::ticket::{Stage, State};
+use super::votes::Votes;
 use crate::event::{Extension, FenceReason, GiveUp, Note, Order};
 use crate::ids::{Ballot, MemberId, Nonce, TicketName, Token};
 use crate::message::{Body, RequestId};

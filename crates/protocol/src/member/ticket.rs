@@ -7,9 +7,10 @@ use sitegate_mutant::{Mutant, planted};
 
 use super::Member;
 use super::candidate::Readiness;
-use super::proposer::{Aim, Votes};
+use super::proposer::Aim;
 use super::settle::Waiter;
 use super::tenure::{Progress, Tenure};
+use super::votes::Votes;
 use crate::durable::Record;
 use crate::event::{FenceReason, FenceReport, GiveUp, Note, Order};
 use crate::ids::{Ballot, MemberId, Nonce, TicketName, Token};
