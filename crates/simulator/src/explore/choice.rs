@@ -126,7 +126,7 @@ impl<'a> Rules<'a> {
             let reaction = self.react(i, scene.tick, &scene.machines[i], &input, None, swift);
             choices.push(Choice::React { frame, hitch: None, swift });
             let (kill, slow) = (scene.left.left(Fault::Kill) > 0, scene.left.left(Fault::SlowCommit) > 0);
-            for (turn, (dirty, loud)) in (0..).zip(reaction.turns.iter().copied()) {
+            for (turn, (dirty, loud)) in (0..).zip(reaction.did.turns.iter().copied()) {
                 let hitch = |how| Some(Hitch { turn, how });
                 let mut add = |how| choices.push(Choice::React { frame, hitch: hitch(how), swift });
                 if kill && dirty {
@@ -140,7 +140,7 @@ impl<'a> Rules<'a> {
                     add(How::Slow);
                 }
             }
-            if !reaction.kills {
+            if !reaction.did.kills {
                 break; // quick or not makes no difference
             }
         }

@@ -37,11 +37,11 @@ impl Judge {
         if scene.broken.is_some() {
             return;
         }
-        let quiet = reaction.votes.is_empty()
-            && reaction.frames.is_empty()
-            && reaction.started.is_empty()
-            && reaction.replies.is_empty();
-        let verdict = match &reaction.broken {
+        let quiet = reaction.did.votes.is_empty()
+            && reaction.did.frames.is_empty()
+            && reaction.did.started.is_empty()
+            && reaction.did.replies.is_empty();
+        let verdict = match &reaction.did.broken {
             Some(broken) => Err(broken.clone()),
             None if quiet => alone(world, scene, i),
             None => {
@@ -57,17 +57,17 @@ impl Judge {
     }
 
     fn consider(&mut self, world: &World, scene: &Scene, i: usize, reaction: &Reaction) -> Verdict {
-        for (key, ballot, value) in &reaction.votes {
+        for (key, ballot, value) in &reaction.did.votes {
             self.voted(world, i, key, *ballot, value)?;
         }
-        let bodies = reaction.frames.iter().flat_map(|(_, frame)| &frame.bodies);
+        let bodies = reaction.did.frames.iter().flat_map(|(_, frame)| &frame.bodies);
         for body in bodies {
             self.said(world, scene, i, body)?;
         }
-        for token in &reaction.started {
+        for token in &reaction.did.started {
             self.started(world, scene, i, *token)?;
         }
-        self.revoked |= reaction.replies.iter().any(|reply| matches!(reply, Reply::Done(Done::Free(_))));
+        self.revoked |= reaction.did.replies.iter().any(|reply| matches!(reply, Reply::Done(Done::Free(_))));
         alone(world, scene, i)
     }
 

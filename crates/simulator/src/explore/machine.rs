@@ -78,10 +78,16 @@ pub(crate) enum How {
     Slow,
 }
 
-/// What a machine did at one input.
+/// What a machine has become at one input, and what it did.
 #[derive(Debug)]
 pub(crate) struct Reaction {
     pub(crate) machine: Shared<Machine>,
+    pub(crate) did: Deeds,
+}
+
+/// What a machine did at one input.
+#[derive(Debug, Default)]
+pub(crate) struct Deeds {
     pub(crate) frames: Vec<(usize, Shared<Frame>)>,
     /// For each turn whether it wrote, and whether it had effects.
     pub(crate) turns: Vec<(bool, bool)>,
@@ -99,17 +105,7 @@ pub(crate) struct Reaction {
 impl Reaction {
     /// It has come to nothing but this.
     pub(super) fn broken(machine: Shared<Machine>, broken: Broken) -> Self {
-        Self {
-            machine,
-            frames: Vec::new(),
-            turns: Vec::new(),
-            kills: false,
-            votes: Vec::new(),
-            started: Vec::new(),
-            replies: Vec::new(),
-            notes: Vec::new(),
-            broken: Some(broken),
-        }
+        Self { machine, did: Deeds { broken: Some(broken), ..Deeds::default() } }
     }
 }
 

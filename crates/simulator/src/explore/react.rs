@@ -2,10 +2,10 @@
 
 use sitegate_protocol::{
     Ballot, Caller, CheckResult, CommandId, Effects, Event, FenceEvent, Frame, Key, Lsn, Member, MemberId,
-    Nonce, Note, Now, Record, Register, Reply, Start, Step, Token, Turn, ValidFrame, Value,
+    Nonce, Now, Record, Register, Start, Step, Turn, ValidFrame, Value,
 };
 
-use super::machine::{Broken, Hitch, How, Input, Machine, Process, Reaction};
+use super::machine::{Deeds, Hitch, How, Input, Machine, Process, Reaction};
 use super::shared::Shared;
 use super::site::Site;
 use super::world::{Planted, World, id};
@@ -27,14 +27,7 @@ pub(super) struct Reacting<'a> {
     /// Whether a kill that begins is over at once; otherwise it takes all the time that it may.
     pub(super) swift: bool,
     pub(super) machine: Machine,
-    pub(super) frames: Vec<(usize, Shared<Frame>)>,
-    pub(super) turns: Vec<(bool, bool)>,
-    pub(super) kills: bool,
-    pub(super) votes: Vec<(Key, Ballot, Value)>,
-    pub(super) started: Vec<Token>,
-    pub(super) replies: Vec<Reply>,
-    pub(super) notes: Vec<Note>,
-    pub(super) broken: Option<Broken>,
+    pub(super) did: Deeds,
 }
 
 impl<'a> Reacting<'a> {
@@ -46,23 +39,7 @@ impl<'a> Reacting<'a> {
         hitch: Option<Hitch>,
         swift: bool,
     ) -> Self {
-        Self {
-            world,
-            i,
-            tick,
-            now: world.now(i, tick),
-            hitch,
-            swift,
-            machine,
-            frames: Vec::new(),
-            turns: Vec::new(),
-            kills: false,
-            votes: Vec::new(),
-            started: Vec::new(),
-            replies: Vec::new(),
-            notes: Vec::new(),
-            broken: None,
-        }
+        Self { world, i, tick, now: world.now(i, tick), hitch, swift, machine, did: Deeds::default() }
     }
 
     pub(super) fn run(mut self, input: &Input) -> Reaction {
@@ -89,23 +66,13 @@ impl<'a> Reacting<'a> {
         if let Some(process) = &self.machine.process
             && let Err(broken) = process.member.check_invariants()
         {
-            self.broken = Some((broken.number, broken.what));
+            self.did.broken = Some((broken.number, broken.what));
         }
-        Reaction {
-            machine: Shared::new(self.machine),
-            frames: self.frames,
-            turns: self.turns,
-            kills: self.kills,
-            votes: self.votes,
-            started: self.started,
-            replies: self.replies,
-            notes: self.notes,
-            broken: self.broken,
-        }
+        Reaction { machine: Shared::new(self.machine), did: self.did }
     }
 
     pub(super) fn break_rule(&mut self, number: &'static str, what: String) {
-        self.broken.get_or_insert((number, what));
+        self.did.broken.get_or_insert((number, what));
     }
 
     /// Every process has handled the same number of events at the end of a tick: giving up a command that nobody has given changes
@@ -223,7 +190,7 @@ impl<'a> Reacting<'a> {
 
     /// The end of a turn.
     fn finish(&mut self, steps: Vec<Step>) {
-        let number = u8::try_from(self.turns.len()).unwrap_or(u8::MAX);
+        let number = u8::try_from(self.did.turns.len()).unwrap_or(u8::MAX);
         assert!(number < TURNS_MAX, "a member goes on and on");
         let how = self.hitch.filter(|hitch| hitch.turn == number).map(|hitch| hitch.how);
         let mut turn = turn_of(&steps);
@@ -232,7 +199,7 @@ impl<'a> Reacting<'a> {
         let proposals = if dirty { turn.proposals(&process.member) } else { Vec::new() };
         if dirty && how == Some(How::Slow) {
             process.committing = steps;
-            self.turns.push((true, true));
+            self.did.turns.push((true, true));
             return self.say(proposals);
         }
         self.say(proposals);
@@ -245,7 +212,7 @@ impl<'a> Reacting<'a> {
         let how = self.hitch.filter(|hitch| hitch.turn == 0).map(|hitch| hitch.how);
         if how == Some(How::Slow) {
             process.committing = steps;
-            return self.turns.push((true, true));
+            return self.did.turns.push((true, true));
         }
         let mut turn = turn_of(&steps);
         let _ = turn.proposals(&process.member); // they left when the commit began
@@ -264,7 +231,7 @@ impl<'a> Reacting<'a> {
     fn commit(&mut self, turn: Turn, votes: Vec<(Key, Ballot, Value)>, how: Option<How>) {
         let dirty = turn.is_dirty();
         if how == Some(How::Unwritten) {
-            self.turns.push((dirty, true));
+            self.did.turns.push((dirty, true));
             return self.die_unwritten(turn);
         }
         let committed = match turn.commit(&mut self.machine.disk) {
@@ -272,16 +239,16 @@ impl<'a> Reacting<'a> {
             Err(broken) => return self.break_rule("I5", broken),
         };
         if dirty {
-            self.votes.extend(votes);
+            self.did.votes.extend(votes);
             self.machine.proof = Some((self.machine.boot, self.machine.disk.lsn));
         }
         if how == Some(How::Silent) {
-            self.turns.push((dirty, true));
+            self.did.turns.push((dirty, true));
             return self.kill();
         }
         let Some(process) = &mut self.machine.process else { return };
         let effects = committed.effects(&mut process.member, self.now);
-        self.turns.push((dirty, effects != Effects::default()));
+        self.did.turns.push((dirty, effects != Effects::default()));
         self.carry_out(effects);
         if how == Some(How::Done) {
             self.kill();
@@ -302,8 +269,8 @@ impl<'a> Reacting<'a> {
 
     fn carry_out(&mut self, effects: Effects) {
         let Effects { frames, orders, checks, replies, notes, fatal } = effects;
-        self.notes.extend(notes);
-        self.replies.extend(replies.into_iter().map(|(_, reply)| reply));
+        self.did.notes.extend(notes);
+        self.did.replies.extend(replies.into_iter().map(|(_, reply)| reply));
         self.say(frames);
         for order in orders {
             self.order(order);
@@ -334,7 +301,7 @@ impl<'a> Reacting<'a> {
 
     fn send(&mut self, frames: Vec<(MemberId, Frame)>) {
         let frames = frames.into_iter();
-        self.frames.extend(frames.map(|(to, frame)| (usize::from(to.get()) - 1, Shared::new(frame))));
+        self.did.frames.extend(frames.map(|(to, frame)| (usize::from(to.get()) - 1, Shared::new(frame))));
     }
 }
 

@@ -162,7 +162,7 @@ impl Reacting<'_> {
         let Some(site) = &mut self.machine.site else { return };
         match *order {
             Order::Kill { run, .. } => {
-                self.kills = true;
+                self.did.kills = true;
                 site.kill = Some((run, self.tick + self.world.kill_ticks(self.i)));
                 if self.swift {
                     self.killed(run);
@@ -174,7 +174,7 @@ impl Reacting<'_> {
                 let allowed = leased.is_some_and(|l| l.token == token && !l.deadline.passed(now));
                 if allowed {
                     site.running = Some(Token(token));
-                    self.started.push(Token(token));
+                    self.did.started.push(Token(token));
                 }
                 let failed = (!allowed).then(|| "lease withdrawn".to_owned());
                 if let Some(deadman) = &mut site.deadman {

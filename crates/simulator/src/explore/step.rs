@@ -170,7 +170,7 @@ impl Rules<'_> {
     ) {
         let reaction = self.react(i, scene.tick, &scene.machines[i], input, hitch, swift);
         scene.machines[i] = reaction.machine.clone();
-        scene.send(i, &reaction.frames);
+        scene.send(i, &reaction.did.frames);
         Judge::look(self.world, scene, i, &reaction);
     }
 

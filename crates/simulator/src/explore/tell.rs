@@ -62,9 +62,9 @@ fn told(
 }
 
 fn follows(reaction: &Reaction) -> Vec<String> {
-    let notes = reaction.notes.iter().filter_map(note_text);
-    let started = reaction.started.iter().map(|token| format!("runs the resources under {token}"));
-    let frames = reaction.frames.iter().map(|(to, frame)| {
+    let notes = reaction.did.notes.iter().filter_map(note_text);
+    let started = reaction.did.started.iter().map(|token| format!("runs the resources under {token}"));
+    let frames = reaction.did.frames.iter().map(|(to, frame)| {
         let bodies: Vec<String> = frame.bodies.iter().map(body_text).collect();
         format!("says to {:?}: {}", id(*to), bodies.join("; "))
     });
