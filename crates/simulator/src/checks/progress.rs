@@ -66,12 +66,12 @@ impl World {
         failover + ranks + 2 * PAUSE_MAX * timing.retry().as_nanos() + 2 * SECOND + rest
     }
 
-    /// What a duel adds to a failover of such a lease: nothing where there is nobody to duel with, be it for a command that
-    /// waits for a round, or where no candidate needs another's vote, the guards of all acceptors end within one step, and the
-    /// network is as fast as configured.
+    /// What others add to a failover of such a lease. Where there is nobody to duel with, be it for a command that waits for a
+    /// round, or where no candidate needs another's vote, the guards of all acceptors end within one step, and the network is as
+    /// fast as configured: a round, for a command that nobody but its member knows of any more.
     /// Elsewhere two may have a part of the votes each: one repeats its proposal until it gives up, pauses, and waits for
     /// the end of the guards that the other's proposal has left.
-    fn duel_within(&self, expire: Span, acquire_after: Span) -> Time {
+    fn others_within(&self, expire: Span, acquire_after: Span) -> Time {
         let timing = &self.plan.settings.timing;
         let rivals = self.plan.settings.sites().count().saturating_sub(2);
         let lease = expire.plus(acquire_after).as_nanos();
@@ -82,10 +82,11 @@ impl World {
         let votes_left = self.nodes.len() - 1 - rivals >= sitegate_protocol::majority(self.nodes.len());
         let as_configured = round_trip <= timing.rtt_max.as_nanos();
         let alone = rivals == 0 || (votes_left && apart_within_step && as_configured);
+        let retry = timing.retry().as_nanos().max(round_trip);
         if alone && self.workload.open.is_empty() {
-            return 0;
+            return 2 * retry;
         }
-        let repeated = REPEATED_MAX * timing.retry().as_nanos().max(round_trip);
+        let repeated = REPEATED_MAX * retry;
         DUELS_MAX * (self.failover_within(expire, acquire_after, false) + repeated)
     }
 
@@ -109,7 +110,7 @@ impl World {
         };
         let within = |t: &Tenancy| {
             let bound = self.failover_within(t.expire, t.acquire_after, sends);
-            bound + ARMING + self.duel_within(t.expire, t.acquire_after)
+            bound + ARMING + self.others_within(t.expire, t.acquire_after)
         };
         let mut expected: Vec<(Time, &TicketName, Token)> =
             tenures.iter().map(|(ticket, t)| (within(t), ticket, t.token)).collect();
