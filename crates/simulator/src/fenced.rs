@@ -274,6 +274,7 @@ impl World {
             }
         }
         self.set_fence_timer(i);
+        self.checks_deadman(i);
     }
 
     /// The record is on the disk a little later; a crash before that loses it.

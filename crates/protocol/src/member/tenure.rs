@@ -120,9 +120,9 @@ impl Tenure {
         self.since.boot.plus(FORGIVEN_AFTER)
     }
 
-    /// Another value of the same tenure is in force.
-    pub(super) fn renewed(&mut self, terms: Tenancy, ballot: Ballot, votes: Votes) {
-        self.expire = terms.expire;
+    /// Another value of the same tenure is in force. The configuration's E counts at once if it is smaller.
+    pub(super) fn renewed(&mut self, terms: Tenancy, ballot: Ballot, votes: Votes, configured: Option<Span>) {
+        self.expire = configured.map_or(terms.expire, |expire| expire.min(terms.expire));
         self.terms = terms;
         self.ballot = ballot;
         self.votes = votes;

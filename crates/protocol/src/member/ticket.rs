@@ -383,7 +383,8 @@ impl Member {
             }
             (mut state, Ownership::Held(terms)) => {
                 if let Some(tenure) = state.tenure_mut().filter(|t| t.terms.token == terms.token) {
-                    tenure.renewed(terms.clone(), ballot, votes);
+                    let configured = self.settings.tickets.get(ticket).map(|ticket| ticket.expire);
+                    tenure.renewed(terms.clone(), ballot, votes, configured);
                 }
                 state
             }

@@ -41,6 +41,11 @@ impl World {
         }
     }
 
+    /// I12: after anything that the deadman of `i` was told.
+    pub(crate) fn checks_deadman(&mut self, i: usize) {
+        (0..self.checks.tickets.len()).for_each(|t| self.check_deadman(i, t));
+    }
+
     fn check_held(&mut self, i: usize, ticket: TicketName, token: Token, deadline: Deadline) {
         let end = self.nodes[i].clocks.when_passed(deadline);
         let key = (ticket, i);

@@ -1,6 +1,6 @@
 //! Leases: holders that stand still, do not hear, or change their terms; supporters that are not told.
 
-use sitegate_protocol::{Body, Command, Event, Refusal, Span, Takeover};
+use sitegate_protocol::{Body, Command, Event, Refusal, RequestId, Span, Takeover};
 
 use super::*;
 
@@ -93,17 +93,40 @@ fn e_may_grow_while_the_fence_daemon_is_slow() {
     changes_e_while_the_fence_daemon_is_slow(Span::from_secs(15));
 }
 
-/// The round was begun for a longer E, and decides what to propose when the configuration has a shorter one.
+/// The round was begun for a longer E, and decides what to propose when the configuration has a shorter one. Where the fence
+/// daemon has not taken the shorter deadline by then it goes on with the old terms, and the shorter E counts all the same.
 #[test]
 fn e_may_shrink_while_a_round_runs() {
+    for takes in [MS / 33, 100 * MS, 250 * MS, 600 * MS] {
+        let mut s = Stage::held();
+        s.run(2 * SECOND);
+        [LYON, TIEBREAK].into_iter().for_each(|i| s.cut(i, PARIS, 300 * MS));
+        reload(&mut s, Span::from_secs(15));
+        s.wait_for(SECOND, "paris asks for promises", |s| s.round(PARIS).is_some());
+        s.world.nodes[PARIS].fence.slow_line = Slow { until: s.world.time + 5 * SECOND, takes };
+        reload(&mut s, Span::from_secs(3));
+        s.run(8 * SECOND);
+        assert_eq!(s.ownership(LYON).held().map(|tenancy| tenancy.expire), Some(Span::from_secs(3)));
+    }
+}
+
+/// A round that confirms a wish chooses the old terms again, which must not make E count in full again.
+#[test]
+fn a_smaller_e_goes_on_counting_when_a_round_chooses_the_old_one() {
     let mut s = Stage::held();
+    s.isolate(LYON, 60 * SECOND);
     s.run(2 * SECOND);
-    [LYON, TIEBREAK].into_iter().for_each(|i| s.cut(i, PARIS, 300 * MS));
-    reload(&mut s, Span::from_secs(15));
-    s.wait_for(SECOND, "paris asks for promises", |s| s.round(PARIS).is_some());
+    s.world.nodes[PARIS].fence.slow_line = Slow { until: Time::MAX, takes: 800 * MS };
     reload(&mut s, Span::from_secs(3));
-    s.run(5 * SECOND);
-    assert_eq!(s.ownership(LYON).held().map(|tenancy| tenancy.expire), Some(Span::from_secs(3)));
+    let lease = |s: &Stage| s.process(PARIS).member.lease(&db()).expect("paris holds");
+    let left = |s: &Stage| lease(s).ordered.remaining(s.world.nodes[PARIS].now(s.world.time));
+    s.wait_for(3 * SECOND, "a shorter deadline is ordered", |s| left(s) <= Span::from_secs(3));
+    let before = lease(&s).ballot;
+    let ask = Body::Settle { ticket: db(), id: RequestId(1) };
+    s.world.arrive(PARIS, TIEBREAK, s.frame_of(TIEBREAK, PARIS, ask));
+    s.wait_for(SECOND, "paris has confirmed its tenure", |s| lease(s).ballot != before);
+    assert_eq!(lease(&s).expire, Span::from_secs(5));
+    assert!(left(&s) <= Span::from_secs(3), "{:?}", left(&s));
 }
 
 #[test]
