@@ -12,6 +12,7 @@ use sitegate_protocol::{Durable, Identity, Lsn, Record, Slot};
 mod error;
 mod owner;
 mod proof;
+mod sum;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +21,7 @@ pub use owner::Owner;
 pub use proof::{Proof, ProofError};
 
 use owner::OwnerRecord;
+use sum::Sum;
 
 /// The version of what lies in the database; a daemon opens no other.
 pub const FORMAT_VERSION: u32 = 1;
@@ -44,6 +46,8 @@ const META_FORMAT: &str = "format";
 const META_OWNER: &str = "owner";
 /// The count of commits, 64 bits, little endian.
 const META_LSN: &str = "lsn";
+/// The [`Sum`] of all records and of the rest of [`META`] but itself and the format, 128 bits, little endian.
+const META_SUM: &str = "sum";
 
 /// The store of one member, locked for this process.
 #[derive(Debug)]
@@ -51,6 +55,7 @@ pub struct Store {
     database: Database,
     file: PathBuf,
     lsn: Lsn,
+    sum: Sum,
     _lock: Option<LockFile>,
 }
 
@@ -142,9 +147,15 @@ fn write_first(database: &Database, owner: &Owner, identity: Identity) -> Result
     let transaction = database.begin_write()?;
     {
         let mut meta = transaction.open_table(META)?;
+        let owner = encode(&OwnerRecord::new(owner, identity));
+        let lsn = 0_u64.to_le_bytes();
+        let mut sum = Sum::default();
+        sum.add((META_OWNER.as_bytes(), &owner));
+        sum.add((META_LSN.as_bytes(), &lsn));
         meta.insert(META_FORMAT, FORMAT_VERSION.to_le_bytes().as_slice())?;
-        meta.insert(META_OWNER, encode(&OwnerRecord::new(owner, identity)).as_slice())?;
-        meta.insert(META_LSN, 0_u64.to_le_bytes().as_slice())?;
+        meta.insert(META_OWNER, owner.as_slice())?;
+        meta.insert(META_LSN, lsn.as_slice())?;
+        meta.insert(META_SUM, sum.to_bytes().as_slice())?;
         transaction.open_table(RECORDS)?;
     }
     Ok(transaction.commit()?)
@@ -164,7 +175,7 @@ fn load(
     if contents.format != FORMAT_VERSION {
         return Err(OpenError::OtherFormat { file, found: contents.format });
     }
-    let (durable, lsn) = match contents.rest {
+    let (durable, lsn, sum) = match contents.rest {
         Ok(rest) => rest,
         Err(why) => return Err(OpenError::Corrupt { file, why }),
     };
@@ -172,14 +183,14 @@ fn load(
         let found = contents.owner.unwrap_or_else(|| Owner::new("?", "?"));
         return Err(OpenError::NotOurs { file, found, expected: owner.clone() });
     }
-    Ok(Loaded { store: Store { database, file, lsn, _lock: lock }, durable, lsn })
+    Ok(Loaded { store: Store { database, file, lsn, sum, _lock: lock }, durable, lsn })
 }
 
 /// What a database says; the format decides whether the rest means anything.
 struct Contents {
     format: u32,
     owner: Option<Owner>,
-    rest: Result<(Durable, Lsn), String>,
+    rest: Result<(Durable, Lsn, Sum), String>,
 }
 
 enum NotRead {
@@ -206,23 +217,42 @@ fn read_all(database: &Database) -> Result<Contents, NotRead> {
         let value = meta.get(name)?.map(|value| value.value().to_vec());
         value.ok_or_else(|| NotRead::Damaged(format!("it has no {name}")))
     };
-    let format = word(META_FORMAT)?.try_into().map(u32::from_le_bytes);
-    let format = format.map_err(|_| NotRead::Damaged("its format is no number".into()))?;
-    let lsn = word(META_LSN)?.try_into().map(u64::from_le_bytes);
-    let lsn = lsn.map_err(|_| NotRead::Damaged("its count of commits is no number".into()))?;
-    let Ok(owner) = postcard::from_bytes::<OwnerRecord>(&word(META_OWNER)?) else {
+    let format = u32::from_le_bytes(number(META_FORMAT, &word(META_FORMAT)?)?);
+    if format != FORMAT_VERSION {
+        return Ok(Contents { format, owner: None, rest: Err("it has another format".into()) });
+    }
+    let lsn = word(META_LSN)?;
+    let owner_bytes = word(META_OWNER)?;
+    let Ok(owner) = postcard::from_bytes::<OwnerRecord>(&owner_bytes) else {
         return Ok(Contents { format, owner: None, rest: Err("it does not say whose it is".into()) });
     };
+    let mut sum = Sum::default();
+    sum.add((META_LSN.as_bytes(), &lsn));
+    sum.add((META_OWNER.as_bytes(), &owner_bytes));
     let mut durable = Durable::new(owner.identity());
     let records = transaction.open_table(RECORDS)?;
     for entry in records.iter()? {
         let (key, value) = entry?;
+        sum.add((key.value(), value.value()));
         match decode(key.value(), value.value()) {
             Ok(record) => durable.apply(&record),
             Err(why) => return Ok(Contents { format, owner: Some(owner.owner()), rest: Err(why) }),
         }
     }
-    Ok(Contents { format, owner: Some(owner.owner()), rest: Ok((durable, Lsn(lsn))) })
+    let lsn = Lsn(u64::from_le_bytes(number(META_LSN, &lsn)?));
+    let written = Sum::from_bytes(number(META_SUM, &word(META_SUM)?)?);
+    let rest = if sum == written {
+        Ok((durable, lsn, sum))
+    } else {
+        Err("its entries are not those that were written: their sum is another".into())
+    };
+    Ok(Contents { format, owner: Some(owner.owner()), rest })
+}
+
+fn number<const BYTES: usize>(name: &str, bytes: &[u8]) -> Result<[u8; BYTES], NotRead> {
+    bytes
+        .try_into()
+        .map_err(|_| NotRead::Damaged(format!("its {name} has {} bytes, not {BYTES}", bytes.len())))
 }
 
 fn decode(key: &[u8], value: &[u8]) -> Result<Record, String> {
@@ -272,16 +302,28 @@ impl Store {
         }
     }
 
-    fn write<'r>(&self, records: impl Iterator<Item = &'r Record>, lsn: Lsn) -> Result<(), redb::Error> {
+    /// Returns the sum of what is there now.
+    fn write<'r>(&self, records: impl Iterator<Item = &'r Record>, lsn: Lsn) -> Result<Sum, redb::Error> {
+        let mut sum = self.sum;
         let transaction = self.database.begin_write()?;
         {
             let mut table = transaction.open_table(RECORDS)?;
             for record in records {
-                table.insert(encode(&record.slot()).as_slice(), encode(record).as_slice())?;
+                let (key, value) = (encode(&record.slot()), encode(record));
+                if let Some(before) = table.insert(key.as_slice(), value.as_slice())? {
+                    sum.remove((&key, before.value()));
+                }
+                sum.add((&key, &value));
             }
-            transaction.open_table(META)?.insert(META_LSN, lsn.0.to_le_bytes().as_slice())?;
+            let (before, lsn) = (self.lsn.0.to_le_bytes(), lsn.0.to_le_bytes());
+            sum.remove((META_LSN.as_bytes(), &before));
+            sum.add((META_LSN.as_bytes(), &lsn));
+            let mut meta = transaction.open_table(META)?;
+            meta.insert(META_LSN, lsn.as_slice())?;
+            meta.insert(META_SUM, sum.to_bytes().as_slice())?;
         }
-        Ok(transaction.commit()?)
+        transaction.commit()?;
+        Ok(sum)
     }
 }
 
@@ -290,7 +332,8 @@ impl sitegate_protocol::Store for Store {
 
     fn commit<'r>(&mut self, records: impl Iterator<Item = &'r Record>) -> Result<Lsn, CommitError> {
         let lsn = Lsn(self.lsn.0 + 1);
-        self.write(records, lsn)
+        let written = self.write(records, lsn);
+        self.sum = written
             .map_err(|source| CommitError::Store { file: self.file.clone(), source: Box::new(source) })?;
         self.lsn = lsn;
         Ok(lsn)

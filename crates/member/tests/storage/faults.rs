@@ -97,10 +97,8 @@ fn a_disk_that_fails_while_a_store_is_opened_changes_nothing() {
     assert!(operations > 10, "opening takes some");
 }
 
-/// Not so yet: redb checks all pages when it opens a file, and reads some of them again later, which it does not check. What
-/// would find it is a digest of all records in the store, which is another format.
+/// redb checks all pages when it opens a file, and reads some of them again later, which it does not check. The sum does.
 #[test]
-#[ignore = "it is not noticed in some pages: docs/testing.md, \"Disks\""]
 fn a_bit_that_is_read_wrong_while_a_store_is_opened_is_noticed_or_harmless() {
     let (disk, acknowledged) = struck(u64::MAX, Fault::Fails);
     let file = disk.file();
