@@ -10,7 +10,6 @@ use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use rustix::net::sockopt::socket_peercred;
 use sitegate_host::durable::DurableError;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{UnixListener, UnixStream};
@@ -80,8 +79,9 @@ pub async fn serve_socket(server: Server) {
 }
 
 async fn serve_local(stream: UnixStream, router: Router) {
-    match socket_peercred(&stream) {
-        Ok(peer) => serve_connection(stream, router, Who::Local { uid: peer.uid.as_raw() }).await,
+    // Of a client in an outer PID namespace (this daemon is in a container) the kernel tells the user, but no process.
+    match stream.peer_cred() {
+        Ok(peer) => serve_connection(stream, router, Who::Local { uid: peer.uid() }).await,
         Err(error) => warn!(%error, "the kernel does not say who connects to the API's socket"),
     }
 }
