@@ -57,7 +57,8 @@ struct Justified {
     token: Token,
     ordered: Deadline,
     fencing_until: Option<Deadline>,
-    /// The latest of all.
+    /// The latest of all, on each clock: while E shrinks and a clock changes its rate, one may be later than another on one of
+    /// them only.
     latest: Deadline,
     /// The value in force, and the one before: an event may go by both.
     in_force: [(Ballot, Span); 2],
@@ -245,9 +246,7 @@ impl World {
             if !earlier {
                 self.check_deadline(i, t, deadline, [in_force, previous]);
             }
-            if !deadline.no_later_than(latest) {
-                latest = deadline;
-            }
+            latest = later_on_each(latest, deadline);
         }
         let (ordered, fencing_until) = (lease.ordered, lease.fencing_until);
         let in_force = [in_force, previous];
@@ -283,6 +282,10 @@ impl World {
         let base = bases.get(self.checks.majority() - 1)?;
         Some(Deadline::after(*base, self.plan.settings.timing.drift.at_most(expire)))
     }
+}
+
+fn later_on_each(one: Deadline, other: Deadline) -> Deadline {
+    Deadline { boot: one.boot.max(other.boot), raw: one.raw.max(other.raw) }
 }
 
 /// The ballot at which `register` supports what runs at `site`.
