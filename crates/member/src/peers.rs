@@ -2,7 +2,8 @@
 //!
 //! Every member calls every other one twice: on the *pulse* lane it sends what must never wait (heartbeats, pings and
 //! their answers), on the *bulk* lane everything else. What flows on a connection flows from its caller to the called;
-//! the other direction has connections of its own. So a cut in one direction cuts one direction.
+//! the other direction has connections of its own. So a cut in one direction cuts one direction. While one lane is down the
+//! other carries what it can for it.
 //!
 //! Nothing here is reliable, and nothing needs to be: what is lost the protocol says again. Queues are bounded and drop
 //! the oldest, which says the least.
@@ -25,11 +26,15 @@ mod tcp;
 
 pub use serve::{serve, serve_stream};
 pub use tcp::Pace;
+pub(crate) use tcp::repeat_soon;
 
 use outbox::Outbox;
 
 /// Frames that wait for the driver, of each kind. When it is full, readers wait, and then the network does.
 pub const FRAMES_WAITING_MAX: usize = 64;
+
+/// What may take the pulse lane while the bulk lane is down, in bytes: votes and commands, no lists.
+const DETOUR_BYTES_MAX: usize = 4096;
 
 /// The other members, and the ways to them.
 #[derive(Debug)]
@@ -169,7 +174,8 @@ impl Peers {
             let messages = wire::packets(sent, Frame { header: header.clone(), bodies });
             let count = &self.shared.metrics.lanes[lane];
             count.sent(messages.iter().map(Vec::len));
-            count.dropped.add(link.outboxes[&lane].put(messages));
+            let way = link.way_for(lane, &messages);
+            count.dropped.add(link.outboxes[&way].put(messages));
         }
     }
 
@@ -195,7 +201,52 @@ impl Link {
         LinkState { called, ..self.with_state(|state| state.clone()) }
     }
 
+    /// The lane that these messages take: their own, or while that is down the other one. Where half of all packets are lost
+    /// one of the two is down most of the time. Large messages wait, as they would hold up the pulse.
+    fn way_for(&self, lane: Lane, messages: &[Vec<u8>]) -> Lane {
+        let other = match lane {
+            Lane::Pulse => Lane::Bulk,
+            Lane::Bulk => Lane::Pulse,
+        };
+        let is_up = |state: &LinkState, lane| state.calling.get(&lane) == Some(&Calling::Connected);
+        let instead = self.with_state(|state| !is_up(state, lane) && is_up(state, other));
+        let small = messages.iter().map(Vec::len).sum::<usize>() <= DETOUR_BYTES_MAX;
+        if instead && (small || other == Lane::Bulk) { other } else { lane }
+    }
+
     fn with_state<T>(&self, look: impl FnOnce(&mut LinkState) -> T) -> T {
         look(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lane_that_is_down_is_stood_in_for() {
+        let link = Link {
+            member: MemberId::new(2).unwrap(),
+            name: "lyon".parse().unwrap(),
+            outboxes: BTreeMap::new(),
+            state: Mutex::default(),
+            shown: BTreeMap::new(),
+            called: BTreeMap::new(),
+        };
+        let (small, large) = (vec![vec![0; 100]; 3], vec![vec![0; DETOUR_BYTES_MAX]; 2]);
+        let ways = || [Lane::Pulse, Lane::Bulk].map(|lane| [&small, &large].map(|m| link.way_for(lane, m)));
+        let connect = |lane, state| link.with_state(|s| s.calling.insert(lane, state));
+        let own = [[Lane::Pulse; 2], [Lane::Bulk; 2]];
+        assert_eq!(ways(), own, "nothing is up");
+        connect(Lane::Bulk, Calling::Connected);
+        assert_eq!(ways(), [[Lane::Bulk; 2], [Lane::Bulk; 2]]);
+        connect(Lane::Pulse, Calling::Connected);
+        assert_eq!(ways(), own, "all is up");
+        connect(Lane::Bulk, Calling::Failed("gone".into()));
+        assert_eq!(
+            ways(),
+            [[Lane::Pulse; 2], [Lane::Pulse, Lane::Bulk]],
+            "large messages wait for their own"
+        );
     }
 }

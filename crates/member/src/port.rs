@@ -21,7 +21,7 @@ use tracing::warn;
 
 use crate::api::{Who, serve_connection};
 use crate::config::Listen;
-use crate::peers::{Peers, serve};
+use crate::peers::{Peers, repeat_soon, serve};
 use crate::shared::Shared;
 use crate::tls::{Peer, Service, explain, principal_of, with_refusal};
 
@@ -79,6 +79,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     if address.is_ipv6() {
         set_ipv6_v6only(&socket, !address.ip().is_unspecified())?;
     }
+    repeat_soon(&socket)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }

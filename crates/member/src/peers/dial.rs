@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tracing::{debug, info, warn};
 
-use super::tcp::{Pace, set_up};
+use super::tcp::{Pace, repeat_soon, set_up};
 use super::{Calling, Link, Peers};
 use crate::config::{Address, Host};
 use crate::tls::{explain, principal_of, server_name};
@@ -19,6 +20,8 @@ use crate::wire::{Answer, HELLO_BYTES_MAX, Hello, Lane, WireError, read_message,
 
 /// The shortest pause between attempts.
 const BACKOFF_MIN: Duration = Duration::from_millis(10);
+/// Connections to one address that are being tried at a time.
+const ATTEMPTS_AT_ONCE: usize = 4;
 /// How long a member may be out of reach before the log says so.
 const TELL_AFTER: Duration = Duration::from_secs(1);
 
@@ -132,8 +135,8 @@ async fn call_at(
 ) -> Result<TlsStream<TcpStream>, CallError> {
     let unreachable =
         |error: &io::Error| CallError::Unreachable { address: address.to_string(), why: explain(error) };
-    let stream = connect(address).await.map_err(|e| unreachable(&e))?;
-    set_up(&stream, pace).map_err(|e| unreachable(&e))?;
+    let stream = connect(address, pace.again_after).await.map_err(|e| unreachable(&e))?;
+    repeat_soon(&stream).and_then(|()| set_up(&stream, pace)).map_err(|e| unreachable(&e))?;
     let tls = peers.shared.tls.get().client(&link.name).ok_or(CallError::Unknown)?;
     let connected = TlsConnector::from(tls).connect(server_name(), stream).await;
     let mut stream = connected.map_err(|e| unreachable(&e))?;
@@ -160,7 +163,23 @@ async fn call_at(
     }
 }
 
-async fn connect(address: &Address) -> io::Result<TcpStream> {
+/// Connects, or says why not. Where the first packet is lost TCP repeats it only after a second; so if nobody answers soon
+/// another connection is tried beside it, and the first that comes about counts.
+async fn connect(address: &Address, again_after: Duration) -> io::Result<TcpStream> {
+    let mut attempts = JoinSet::new();
+    loop {
+        if attempts.len() < ATTEMPTS_AT_ONCE {
+            attempts.spawn(connect_once(address.clone()));
+        }
+        match timeout(again_after, attempts.join_next()).await {
+            Ok(Some(Ok(connected))) => return connected,
+            Ok(Some(Err(ended))) => return Err(io::Error::other(ended)),
+            Ok(None) | Err(_) => {}
+        }
+    }
+}
+
+async fn connect_once(address: Address) -> io::Result<TcpStream> {
     match &address.host {
         Host::Ip(ip) => TcpStream::connect((*ip, address.port)).await,
         Host::Name(name) => TcpStream::connect((name.as_str(), address.port)).await,
