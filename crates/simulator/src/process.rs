@@ -225,6 +225,7 @@ impl World {
         let incarnation = self.nodes[i].disk.durable.own.incarnation.0;
         for order in effects.orders {
             self.trace(i, || format!("-> {order:?}"));
+            self.checks_order(i, &order);
             self.order_fenced(i, order, incarnation);
         }
         for (ticket, check) in effects.checks {

@@ -1,6 +1,6 @@
 //! I1, I2, I3, I12: who holds, what runs, and until when the deadman waits.
 
-use sitegate_protocol::{Deadline, Takeover, TicketName, Token};
+use sitegate_protocol::{Deadline, Order, Takeover, TicketName, Token};
 
 use crate::clock::{Time, from_fence};
 use crate::fenced::name_of;
@@ -38,6 +38,18 @@ impl World {
                     }
                 }
             }
+        }
+    }
+
+    /// I12: nothing is armed that is over already, however long the commit took that it waited for.
+    pub(crate) fn checks_order(&mut self, i: usize, order: &Order) {
+        let now = self.nodes[i].now(self.time);
+        if let Order::Arm(ticket, token, deadline) = order
+            && deadline.has_passed(now)
+        {
+            let what =
+                format!("{:?} arms {ticket} under {token} until {deadline:?}, at {now:?}", self.nodes[i].id);
+            self.checks.violate("I12", self.time, what);
         }
     }
 

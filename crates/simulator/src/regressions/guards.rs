@@ -1,0 +1,150 @@
+//! Rules that chance hardly ever puts to the test: each scene needs several things at once.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use sitegate_protocol::{Ballot, Bar, Body, Frame, Key, Note};
+
+use super::*;
+
+/// A plan in which nobody trusts a disk that is not proven.
+fn wary(mut plan: Plan) -> Plan {
+    plan.settings.trust_disk = false;
+    plan
+}
+
+fn ownership() -> Key {
+    Key::Ownership(db())
+}
+
+fn says(frame: &Frame, is: impl Fn(&Body) -> bool) -> bool {
+    frame.bodies.iter().any(is)
+}
+
+/// Otherwise it would be renewed for as long as its fence daemon stands still, with nobody to fence it.
+#[test]
+fn a_site_whose_fence_daemon_does_not_answer_falls_silent() {
+    let mut s = Stage::held();
+    let takes = 60 * SECOND;
+    s.world.nodes[PARIS].fence.slow_line = Slow { until: s.world.time + takes, takes };
+    s.run(4 * SECOND); // less than E
+    assert!(s.noted(PARIS, |note| *note == Note::Barred(Bar::Fence)));
+    s.wait_for(10 * SECOND, "lyon takes over", |s| s.holder() == Some(LYON));
+}
+
+/// A number near the end of all numbers would leave no ballot for anybody else.
+#[test]
+fn a_round_far_above_all_others_is_not_promised() {
+    let mut s = Stage::held();
+    let ballot = Ballot { round: Ballot::ROUND_LEAP * 3, member: 2 };
+    let wild = Body::Prepare { key: Key::Intent(db()), ballot, rank: 0 };
+    for to in [PARIS, TIEBREAK] {
+        let frame = s.frame_of(LYON, to, wild.clone());
+        s.world.arrive(to, LYON, frame);
+        s.run(SECOND);
+        let promised = s.world.nodes[to].disk.durable.registers[&Key::Intent(db())].promised();
+        assert!(promised.round < Ballot::ROUND_LEAP, "{promised}");
+    }
+}
+
+/// What it had promised in the life that it forgot it may have broken there.
+#[test]
+fn a_promise_that_is_known_from_witnesses_only_is_not_given_again() {
+    let mut s = Stage::held_with(wary(plan(vec![db()], 5 * MS, MS)));
+    s.world.power_off(TIEBREAK);
+    s.world.boot(TIEBREAK);
+    s.wait_for(15 * SECOND, "it has recovered", |s| s.votes(TIEBREAK));
+    let ballot = s.process(PARIS).member.register_of(&ownership()).expect("it holds").promised();
+    let promises = Rc::new(Cell::new(0));
+    let seen = Rc::clone(&promises);
+    s.world.lost = Some(Box::new(move |from, _, frame| {
+        let promised = says(frame, |body| matches!(body, Body::Promise { ballot: of, .. } if *of == ballot));
+        seen.set(seen.get() + u32::from(from == TIEBREAK && promised));
+        false
+    }));
+    let again = s.frame_of(PARIS, TIEBREAK, Body::Prepare { key: ownership(), ballot, rank: 0 });
+    s.world.arrive(TIEBREAK, PARIS, again);
+    s.run(SECOND);
+    assert_eq!(promises.get(), 0);
+}
+
+/// Each would tell the other what neither knows any more.
+#[test]
+fn two_that_may_both_have_forgotten_do_not_vouch_for_each_other() {
+    let mut s = Stage::held_with(wary(plan(vec![db()], 5 * MS, MS)));
+    for node in [PARIS, LYON, TIEBREAK] {
+        s.world.power_off(node);
+    }
+    s.world.boot(LYON);
+    s.world.boot(TIEBREAK);
+    s.run(60 * SECOND);
+    assert!(!s.votes(LYON) && !s.votes(TIEBREAK));
+}
+
+/// It may have promised somebody else since, and forgotten that.
+#[test]
+fn a_vote_from_before_a_recovery_counts_no_more() {
+    let mut s = Stage::born_with(wary(plan(vec![db()], 5 * MS, MS)));
+    s.isolate_from(PARIS, TIEBREAK, 60 * SECOND);
+    s.isolate_from(LYON, TIEBREAK, SECOND);
+    s.grant();
+    assert_eq!(s.holder(), Some(PARIS), "with the vote of lyon");
+    s.world.power_off(LYON);
+    s.run(500 * MS);
+    s.world.boot(LYON);
+    s.wait_for(15 * SECOND, "it has recovered", |s| s.votes(LYON));
+    s.run(2 * MS); // a commit, and no trip
+    let register = s.world.nodes[LYON].disk.durable.registers.get(&ownership()).expect("it had voted");
+    assert!(register.accepted().expect("it had voted").adopted, "{register:?}");
+}
+
+/// Whoever has not said that it knows everybody may yet be born with others.
+#[test]
+fn nobody_votes_before_all_others_have_met_everybody() {
+    let mut s = Stage::of(plan(vec![db()], 5 * MS, MS));
+    s.world.noted = Some(Vec::new());
+    s.world.lost = Some(Box::new(|from, to, frame| {
+        let knows_all = |body: &Body| matches!(body, Body::Met { identities, .. } if identities.len() == 3);
+        let unheard = |at| [(TIEBREAK, PARIS), (TIEBREAK, LYON), (LYON, TIEBREAK)].contains(&at);
+        unheard((from, to)) && says(frame, knows_all)
+    }));
+    s.run(5 * SECOND);
+    assert!((PARIS..=TIEBREAK).all(|i| !s.votes(i)), "each has been told by one only");
+    s.world.lost = None;
+    s.wait_for(5 * SECOND, "all are born", |s| (PARIS..=TIEBREAK).all(|i| s.votes(i)));
+}
+
+/// A site that comes back without its tenure must not keep others from it by merely being there.
+#[test]
+fn heartbeats_of_a_new_life_do_not_renew_what_the_old_one_held() {
+    let mut s = Stage::held();
+    s.world.kill_member(PARIS);
+    s.run(5500 * MS); // fenced at its deadline; E + A are not over
+    s.world.lost = Some(Box::new(|from, _, frame| {
+        from == PARIS && says(frame, |body| matches!(body, Body::Prepare { .. } | Body::Accept { .. }))
+    }));
+    s.world.start_member(PARIS);
+    s.wait_for(4 * SECOND, "lyon takes over", |s| s.holder() == Some(LYON));
+}
+
+/// Something takes the sites down one after the other: more of the same helps nobody.
+#[test]
+fn a_ticket_that_is_lost_again_and_again_is_paused() {
+    let mut s = Stage::held_with(with_ticket(|ticket| ticket.takeover_limit = 1));
+    let mut at = PARIS;
+    for takeover in 1..=2 {
+        s.world.power_off(at);
+        let other = LYON + PARIS - at;
+        if takeover == 1 {
+            s.wait_for(12 * SECOND, "the other takes over", |s| s.holder() == Some(other));
+        } else {
+            s.run(20 * SECOND);
+        }
+        s.world.boot(at);
+        s.run(3 * SECOND);
+        at = other;
+    }
+    assert!(s.noted(PARIS, |note| *note == Note::Flapping(db())));
+    assert!(s.intent(TIEBREAK).paused);
+    assert_eq!(s.holder(), None);
+}
