@@ -16,6 +16,7 @@
 
 mod change;
 mod fence;
+mod lease;
 mod recover;
 mod requests;
 mod step;
@@ -33,7 +34,8 @@ use sitegate_fence_client::wire::{
 
 pub use change::InUse;
 use fence::Fence;
-pub use step::{Acts, Lease, Leases, Order, Record, RunId, Save, Saved, Step, Unsaved};
+pub use lease::{Barred, Lease, Leases, may_exec};
+pub use step::{Acts, Order, Record, RunId, Save, Saved, Step, Unsaved};
 pub use view::{Phase, State, View};
 
 /// How long the plan of a resource whose levels have all failed rests before it starts over, ns. Long enough not to
@@ -117,18 +119,6 @@ impl Deadman {
             Tenure::Fencing(fence) => fence.due(),
         });
         due.reduce(Deadline::earliest)
-    }
-
-    /// Whether a program of this tenure may be executed now. The shell asks the same of the published leases, in the
-    /// process that is about to exec.
-    #[must_use]
-    pub fn may_exec(&self, now: Instant, resource: &Name, token: Token) -> bool {
-        self.resources.get(resource).is_some_and(|r| match &r.tenure {
-            #[cfg(sitegate_mutants)]
-            _ if planted(Mutant::StartsAfterReceipt) => true,
-            Tenure::Armed(armed) => armed.token == token && !armed.deadline.passed(now),
-            Tenure::Unarmed | Tenure::Arming { .. } | Tenure::Fencing(_) => false,
-        })
     }
 
     /// The turn's step. Empty if nothing is to be done.

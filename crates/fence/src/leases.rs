@@ -11,7 +11,7 @@ use sitegate_fence_client::wire::{Activity, Deadline, Instant, Name, Token};
 use sitegate_host::clock::{boot_id, boot_ns, raw_ns};
 use sitegate_host::durable::{self, DurableError};
 
-use crate::deadman::{Lease, Leases};
+use crate::deadman::{self, Lease, Leases};
 
 const HEADER: &str = "sitegate-leases-1";
 
@@ -74,12 +74,7 @@ pub enum LeaseError {
 pub fn may_exec(path: &Path, resource: &Name, token: Token) -> Result<(), String> {
     let boot_id = boot_id().map_err(|error| format!("cannot read the boot id: {error}"))?;
     let leases = read(path, &boot_id).map_err(|error| format!("cannot tell whether it is armed: {error}"))?;
-    match leases.get(resource) {
-        None => Err("it is not armed any more".to_owned()),
-        Some(lease) if lease.token != token => Err(format!("another token, {}, is armed", lease.token)),
-        Some(lease) if lease.deadline.passed(now()) => Err("its deadline has passed".to_owned()),
-        Some(_) => Ok(()),
-    }
+    deadman::may_exec(&leases, resource, token, now()).map_err(|barred| barred.to_string())
 }
 
 fn format(boot_id: &str, leases: &Leases) -> String {

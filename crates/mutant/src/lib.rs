@@ -121,7 +121,7 @@ mutants! {
     FencedByFailure = "fenced-by-failure": "a fence level that fails counts as done";
     ReceiptBeforeCommit = "receipt-before-commit": "a receipt is told before it is durable";
     KillNotVerified = "kill-not-verified": "what a level left running is not looked for";
-    StartsAfterReceipt = "starts-after-receipt": "a start hook that is late to its exec runs after the receipt";
+    StartsAfterReceipt = "starts-after-receipt": "a program on its way to exec does not look at its lease";
     ArmedBeforeCommit = "armed-before-commit": "an arming is told before it is durable";
 }
 

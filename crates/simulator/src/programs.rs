@@ -1,6 +1,6 @@
 //! What the programs of a fence daemon do: start and stop hooks, kills, and the levels of a plan.
 
-use sitegate_fence::deadman::{Order, RunId};
+use sitegate_fence::deadman::{Order, RunId, may_exec};
 use sitegate_fence_client::wire::{Name, Proof};
 use sitegate_protocol::{Takeover, Token};
 
@@ -64,8 +64,7 @@ impl World {
         let waiting = node.fence.starting.iter().position(|(r, n, t)| (r, n, t) == (&run, name, &token));
         let Some(position) = waiting else { return };
         node.fence.starting.remove(position);
-        let lease = node.fence.leases.get(name).filter(|l| l.token == token && !l.deadline.passed(now));
-        let allowed = lease.is_some();
+        let allowed = may_exec(&node.fence.leases, name, token, now).is_ok();
         if allowed {
             node.fence.running.insert(name.clone(), token);
             self.trace(i, || format!("{name} runs under {token}"));

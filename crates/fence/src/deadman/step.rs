@@ -1,8 +1,8 @@
 //! What a turn of the deadman asks its shell to do, in the only order in which it can be done.
 
-use std::collections::BTreeMap;
+use sitegate_fence_client::wire::{Deadline, Name, Notice, Reason, Receipt, Token};
 
-use sitegate_fence_client::wire::{Activity, Deadline, Incarnation, Name, Notice, Reason, Receipt, Token};
+use super::lease::Leases;
 
 /// Names one run of a program or one kill; never used twice by the same deadman.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -16,23 +16,6 @@ pub struct Record {
     /// The last receipt.
     pub receipt: Option<Receipt>,
 }
-
-/// What must survive the daemon but not the boot: kept in the runtime directory, where it is read by the next start of
-/// the daemon and by every program about to be started.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Lease {
-    /// The armed token.
-    pub token: Token,
-    /// The newest incarnation of the client that has spoken for it.
-    pub incarnation: Incarnation,
-    /// The deadline in force.
-    pub deadline: Deadline,
-    /// What was started.
-    pub activity: Activity,
-}
-
-/// The leases of all armed resources. A resource that is not in it may not start anything.
-pub type Leases = BTreeMap<Name, Lease>;
 
 /// What a turn asks for. Nothing of it may be acted on before the leases are published, so that a program frozen on
 /// its way to exec finds its lease gone before the kill that might miss it.

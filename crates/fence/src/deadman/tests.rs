@@ -192,6 +192,10 @@ impl Shell {
         self.notices().into_iter().filter_map(receipt).collect()
     }
 
+    fn may_exec(&self, token: Token) -> bool {
+        may_exec(&self.leases, &db(), token, self.now).is_ok()
+    }
+
     fn is_armed(&self) -> bool {
         matches!(self.deadman.view(&db()).unwrap().state, State::Armed { .. })
     }

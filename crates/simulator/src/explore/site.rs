@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sitegate_fence::deadman::{Deadman, Leases, Order, Record, RunId, Save};
+use sitegate_fence::deadman::{Deadman, Leases, Order, Record, RunId, Save, may_exec};
 use sitegate_fence_client::wire::{Instant, Name};
 use sitegate_protocol::{self as protocol, Deadline, FenceReport, Now, Token};
 
@@ -170,8 +170,7 @@ impl Reacting<'_> {
             }
             Order::Start { run, token, .. } => {
                 // As in the process that is about to exec: only if the lease is published and lies ahead.
-                let leased = site.leases.get(&name);
-                let allowed = leased.is_some_and(|l| l.token == token && !l.deadline.passed(now));
+                let allowed = may_exec(&site.leases, &name, token, now).is_ok();
                 if allowed {
                     site.running = Some(Token(token));
                     self.did.started.push(Token(token));

@@ -8,7 +8,7 @@ fn armed_only_once_durable() {
     shell.disk_works = false;
     shell.arm(10, 60).unwrap();
     assert!(shell.notices().is_empty() && shell.leases.is_empty() && !shell.is_armed());
-    assert!(!shell.deadman.may_exec(shell.now, &db(), 10));
+    assert!(!shell.may_exec(10));
     assert_eq!(shell.start(10), Err(Refusal::NotArmed));
     assert_eq!(shell.extend(10, 60, 1), Err(Refusal::NotArmed));
     shell.write();
@@ -17,8 +17,8 @@ fn armed_only_once_durable() {
     let deadline = shell.deadline(60);
     assert_eq!(shell.notices(), [Notice::Armed { resource: db(), token: 10, deadline }]);
     assert_eq!(shell.leases[&db()].deadline, deadline);
-    assert!(shell.deadman.may_exec(shell.now, &db(), 10));
-    assert!(!shell.deadman.may_exec(shell.now, &db(), 11));
+    assert!(shell.may_exec(10));
+    assert!(!shell.may_exec(11));
 }
 
 #[test]

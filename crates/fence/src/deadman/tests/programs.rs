@@ -101,7 +101,7 @@ fn a_fence_answers_whoever_waits_for_a_program() {
         });
         assert!(answered, "{notices:?}");
         assert_eq!(shell.orders.remove(0), Order::Cancel { run });
-        assert!(!shell.deadman.may_exec(shell.now, &db(), 10));
+        assert!(!shell.may_exec(10));
         shell.deadman.start_done(shell.now, &db(), run, None);
         shell.fence_succeeds();
         assert_eq!(shell.receipts().len(), 1);
@@ -113,6 +113,6 @@ fn nothing_may_be_executed_from_the_deadline_on() {
     let mut shell = armed();
     shell.now.raw_ns += 60 * SECOND;
     // Not even before the deadman has noticed.
-    assert!(!shell.deadman.may_exec(shell.now, &db(), 10));
+    assert!(!shell.may_exec(10));
     assert_eq!(shell.start(10), Err(Refusal::BeingFenced { fencing: 10 }));
 }

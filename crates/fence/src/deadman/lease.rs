@@ -1,0 +1,56 @@
+//! The leases of what is armed, and whether a program may be executed by them.
+
+use std::collections::BTreeMap;
+
+use sitegate_fence_client::wire::{Activity, Deadline, Incarnation, Instant, Name, Token};
+#[cfg(sitegate_mutants)]
+use sitegate_mutant::{Mutant, planted};
+
+/// What must survive the daemon but not the boot: kept in the runtime directory, where it is read by the next start of
+/// the daemon and by every program about to be started.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Lease {
+    /// The armed token.
+    pub token: Token,
+    /// The newest incarnation of the client that has spoken for it.
+    pub incarnation: Incarnation,
+    /// The deadline in force.
+    pub deadline: Deadline,
+    /// What was started.
+    pub activity: Activity,
+}
+
+/// The leases of all armed resources. A resource that is not in it may not start anything.
+pub type Leases = BTreeMap<Name, Lease>;
+
+/// Whether a program of (`resource`, `token`) may be executed now, by the `leases` that are published. To be asked in the
+/// process that is about to exec, where a kill already finds it.
+///
+/// # Errors
+/// Why not.
+pub fn may_exec(leases: &Leases, resource: &Name, token: Token, now: Instant) -> Result<(), Barred> {
+    #[cfg(sitegate_mutants)]
+    if planted(Mutant::StartsAfterReceipt) {
+        return Ok(());
+    }
+    match leases.get(resource) {
+        None => Err(Barred::NotArmed),
+        Some(lease) if lease.token != token => Err(Barred::ArmedOtherwise(lease.token)),
+        Some(lease) if lease.deadline.passed(now) => Err(Barred::DeadlinePassed),
+        Some(_) => Ok(()),
+    }
+}
+
+/// Why a program may not be executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Barred {
+    /// Its resource has no lease.
+    #[error("it is not armed any more")]
+    NotArmed,
+    /// The lease is another tenure's.
+    #[error("another token, {0}, is armed")]
+    ArmedOtherwise(Token),
+    /// The lease is over, whether or not the daemon has noticed.
+    #[error("its deadline has passed")]
+    DeadlinePassed,
+}
