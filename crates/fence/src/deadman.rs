@@ -100,6 +100,23 @@ struct Armed {
     activity: Activity,
 }
 
+impl Tenure {
+    /// Which token's tenure ends when by itself.
+    fn ends(&self) -> Option<(Token, Deadline)> {
+        let (Self::Arming { token, deadline, .. } | Self::Armed(Armed { token, deadline, .. })) = self else {
+            return None;
+        };
+        #[cfg(sitegate_mutants)]
+        if planted(Mutant::DeadmanLate) {
+            const LATE_NS: u64 = 500_000_000;
+            let Deadline { boot_ns, raw_ns } = *deadline;
+            let late = Deadline { boot_ns: boot_ns + LATE_NS, raw_ns: raw_ns + LATE_NS };
+            return Some((*token, late));
+        }
+        Some((*token, *deadline))
+    }
+}
+
 impl Deadman {
     /// Lets time pass: fences what has reached its deadline, gives up on what overran its limit.
     pub fn tick(&mut self, now: Instant) {
@@ -114,9 +131,8 @@ impl Deadman {
     #[must_use]
     pub fn next_timeout(&self) -> Option<Deadline> {
         let due = self.resources.values().filter_map(|r| match &r.tenure {
-            Tenure::Unarmed => None,
-            Tenure::Arming { deadline, .. } | Tenure::Armed(Armed { deadline, .. }) => Some(*deadline),
             Tenure::Fencing(fence) => fence.due(),
+            tenure => tenure.ends().map(|(_, deadline)| deadline),
         });
         due.reduce(Deadline::earliest)
     }

@@ -92,21 +92,9 @@ impl Fence {
 impl Deadman {
     /// Fences the resource if it is armed and its deadline has passed.
     pub(super) fn expire(&mut self, now: Instant, name: &Name) {
-        let Some(resource) = self.resources.get(name) else { return };
-        let (Tenure::Arming { token, deadline, .. } | Tenure::Armed(Armed { token, deadline, .. })) =
-            &resource.tenure
-        else {
-            return;
-        };
-        let passed = deadline.passed(now);
-        #[cfg(sitegate_mutants)]
-        let passed = match planted(Mutant::DeadmanLate) {
-            true => deadline
-                .passed(Instant { boot_ns: now.boot_ns - 500_000_000, raw_ns: now.raw_ns - 500_000_000 }),
-            false => passed,
-        };
-        if passed {
-            self.begin_fence(now, name, *token, Reason::deadline());
+        let ends = self.resources.get(name).and_then(|resource| resource.tenure.ends());
+        if let Some((token, _)) = ends.filter(|(_, deadline)| deadline.passed(now)) {
+            self.begin_fence(now, name, token, Reason::deadline());
         }
     }
 
