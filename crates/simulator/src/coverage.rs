@@ -37,7 +37,7 @@ const EXPECTED: [(&str, &[&str]); 7] = [
         ],
     ),
     ("done", &["Grant", "Revoke", "Move", "Pause", "Resume", "Standby", "AttestDead", "Readmit"]),
-    ("fence", &["Interrupted"]),
+    ("fence", &["Interrupted", "Hangs", "Leaves", "KillFails"]),
     ("disk", &["Wiped", "PutBack", "BeforeBirth", "Unproven"]),
     (
         "note",

@@ -198,8 +198,7 @@ impl World {
         let usual = self.rng_percent(95);
         let ends = match &fencing {
             Fencing::Level(_, name, level) => self.level_end(i, name, *level, usual),
-            // What the hooks have handed to others (a service manager) only a level ends.
-            Fencing::Killed(..) if !self.calm && self.rng.percent(50) => LevelEnd::Failed,
+            Fencing::Killed(_, name) => self.kill_end(i, name),
             Fencing::Stop(..) if self.hook_fails(i, 5) => LevelEnd::Failed,
             _ => LevelEnd::Well,
         };
@@ -208,6 +207,7 @@ impl World {
             return;
         }
         let well = matches!(ends, LevelEnd::Well);
+        let result = if let LevelEnd::Failed = ends { Err("failed".into()) } else { Ok(proof("done")) };
         let fence = &mut self.nodes[i].fence;
         let Some(deadman) = fence.deadman.as_mut() else { return };
         match fencing {
@@ -220,14 +220,15 @@ impl World {
             }
             Fencing::Saved(saved) => saved.into_iter().for_each(|saved| deadman.saved(now, saved)),
             Fencing::Killed(run, name) => {
-                fence.starting.retain(|(_, n, _)| *n != name);
+                let missed = !self.calm && self.rng.percent(50);
+                // Who has not come so far that a kill finds it asks for its lease later.
+                fence.starting.retain(|(_, n, _)| *n != name || missed);
                 if well {
                     fence.running.remove(&name);
                 }
-                deadman.kill_done(now, &name, run, Ok(proof("killed")));
+                deadman.kill_done(now, &name, run, result);
             }
             Fencing::Level(run, name, _) => {
-                let result = if well { Ok(proof("level")) } else { Err("failed".into()) };
                 if well {
                     fence.running.remove(&name);
                 }

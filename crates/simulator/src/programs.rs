@@ -1,6 +1,6 @@
 //! What the programs of a fence daemon do: start and stop hooks, kills, and the levels of a plan.
 
-use sitegate_fence::deadman::{Order, RunId, may_exec};
+use sitegate_fence::deadman::{Order, Phase, RunId, State, may_exec};
 use sitegate_fence_client::wire::{Name, Proof};
 use sitegate_protocol::{Takeover, Token};
 
@@ -8,10 +8,12 @@ use crate::clock::{MS, SECOND, Time};
 use crate::fenced::{Fencing, ticket_of};
 use crate::world::{Happening, World};
 
-/// How a level of a plan ends.
+/// How a step of a plan ends.
 pub(crate) enum LevelEnd {
     Well,
     Failed,
+    /// Reports success, and what runs of the resource runs on.
+    Leaves,
     /// It has restarted the machine.
     Restarted,
 }
@@ -24,8 +26,8 @@ impl World {
                 (self.fence_time(i, within_ns), Fencing::Killed(run, resource))
             }
             Order::Level { run, resource, level, .. } => {
-                if self.may_stick(i, &resource) && self.rng_percent(50) {
-                    return; // hangs: the deadman gives up on it
+                if self.hangs(i, &resource, level) {
+                    return; // until the deadman gives up on it, and kills it with all that it has started
                 }
                 let within = self.plan.fence.levels[level];
                 (self.fence_time(i, within), Fencing::Level(run, resource, level))
@@ -85,18 +87,61 @@ impl World {
         !self.calm && self.rng.percent(if ill { 80 } else { percent })
     }
 
-    /// How a level of the plan ends. The last one of a ticket that others may take over cannot fail: it restarts the
-    /// machine.
+    /// Whether a level of the plan does not end by itself. The last one of a ticket that others may take over does.
+    fn hangs(&mut self, i: usize, name: &Name, level: usize) -> bool {
+        if self.may_stick(i, name) && self.rng_percent(50) {
+            return true;
+        }
+        let hangs = !self.calm && !self.is_last(level) && self.rng_percent(10);
+        if hangs {
+            self.coverage.met("fence", &"Hangs");
+        }
+        hangs
+    }
+
+    /// How a level of the plan ends. The last one of a ticket that others may take over cannot fail, together with the kill
+    /// that follows: it restarts the machine.
     pub(crate) fn level_end(&mut self, i: usize, name: &Name, level: usize, usual: bool) -> LevelEnd {
-        let last = level + 1 == self.plan.fence.levels.len();
-        match (last, self.is_stuck(i)) {
+        match (self.is_last(level), self.is_stuck(i)) {
             (true, true) if self.is_confirmed(name) => LevelEnd::Failed,
             (true, true) if self.may_lose_power(i) => LevelEnd::Restarted,
-            (true, _) => LevelEnd::Well,
             (false, true) => LevelEnd::Failed,
-            (false, false) if usual => LevelEnd::Well,
-            (false, false) => LevelEnd::Failed,
+            (false, false) if !usual => LevelEnd::Failed,
+            _ if self.leaves(i, name) => LevelEnd::Leaves,
+            _ => LevelEnd::Well,
         }
+    }
+
+    /// Whether a level that succeeds leaves something of the resource running.
+    fn leaves(&mut self, i: usize, name: &Name) -> bool {
+        let leaves = !self.calm && self.nodes[i].fence.running.contains_key(name) && self.rng_percent(20);
+        if leaves {
+            self.coverage.met("fence", &"Leaves");
+        }
+        leaves
+    }
+
+    /// How a kill ends. That at the beginning of a plan does not see what the hooks have handed to others (a service manager),
+    /// which only a level ends. That after a level ends what it has left running; or it fails, but not after the last.
+    pub(crate) fn kill_end(&mut self, i: usize, name: &Name) -> LevelEnd {
+        let view = self.nodes[i].fence.deadman.as_ref().and_then(|deadman| deadman.view(name));
+        let after = match view.map(|view| view.state) {
+            Some(State::Fencing { phase: Phase::Level(ordinal), .. }) => usize::try_from(ordinal - 1).ok(),
+            _ => None,
+        };
+        match after {
+            _ if self.calm => LevelEnd::Well,
+            None if self.rng_percent(50) => LevelEnd::Leaves,
+            Some(level) if !self.is_last(level) && self.rng_percent(20) => {
+                self.coverage.met("fence", &"KillFails");
+                LevelEnd::Failed
+            }
+            _ => LevelEnd::Well,
+        }
+    }
+
+    fn is_last(&self, level: usize) -> bool {
+        level + 1 == self.plan.fence.levels.len()
     }
 
     fn is_stuck(&self, i: usize) -> bool {
