@@ -3,7 +3,7 @@
 //!
 //! Time goes by in ticks, in which whole numbers of clock units pass, on each clock as many as its rate says. A [`World`] says
 //! who there is, what may go wrong how often, and for how many ticks it is looked at. Within these bounds *everything* that can
-//! happen is gone through: [`explore`] ends when nothing is left, or at the first violation, with what led to it.
+//! happen is gone through: [`World::explore`] ends when nothing is left, or at the first violation, with what led to it.
 
 mod choice;
 #[cfg(test)]
@@ -21,6 +21,6 @@ mod tell;
 mod world;
 mod worlds;
 
-pub use search::{Outcome, STATES_MAX, Violation, explore, explore_within};
+pub use search::{Outcome, STATES_MAX, Violation};
 pub use world::{Begin, Budget, Fault, Planted, World};
 pub use worlds::{Case, Size, planted, worlds};

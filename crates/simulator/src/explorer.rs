@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use sitegate_simulator::explore::{Case, Outcome, Size, World, explore_within, planted, worlds};
+use sitegate_simulator::explore::{Case, Outcome, Size, World, planted, worlds};
 
 const HELP: &str = "\
 Goes through all states of small worlds with the real protocol in them, and checks its invariants in each.
@@ -116,7 +116,7 @@ fn run(arguments: &Arguments) -> ExitCode {
             scope.spawn(|| {
                 while let Some(task) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let began = Instant::now();
-                    let outcome = explore_within(&task.world, arguments.states);
+                    let outcome = task.world.explore(arguments.states);
                     let (well, value) = tell(arguments, task, &outcome, began.elapsed().as_secs_f64());
                     if let Ok(mut told) = told.lock() {
                         told.push((well, value));

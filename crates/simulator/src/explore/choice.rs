@@ -3,9 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use sitegate_protocol::Token;
+
 use super::machine::{Hitch, How, Input, Machine, Reaction};
+use super::root::root;
 use super::scene::{At, Scene};
+use super::search::{Broken, Space};
 use super::shared::Shared;
+use super::tell::tell;
 use super::world::{Fault, World};
 
 /// In which direction somebody is cut off.
@@ -145,23 +150,42 @@ impl<'a> Rules<'a> {
             }
         }
     }
+}
 
-    /// The states that can follow, each with what leads there. Where only one thing can happen, it has happened.
-    pub(crate) fn successors(&mut self, scene: &Scene) -> Vec<Scene> {
-        if scene.broken.is_some() {
-            return Vec::new();
-        }
-        self.choices(scene).into_iter().map(|choice| self.follow(scene, choice)).collect()
+impl Space for Rules<'_> {
+    type State = Scene;
+    type Choice = Choice;
+
+    fn root(&mut self) -> Scene {
+        root(self)
     }
 
-    pub(crate) fn follow(&mut self, scene: &Scene, choice: Choice) -> Scene {
-        let mut scene = self.apply(scene, choice);
-        while scene.broken.is_none()
-            && let [only] = self.choices(&scene)[..]
-        {
-            scene = self.apply(&scene, only);
-        }
-        scene
+    fn choices(&mut self, scene: &Scene) -> Vec<Choice> {
+        Rules::choices(self, scene)
+    }
+
+    fn apply(&mut self, scene: &Scene, choice: Choice) -> Scene {
+        Rules::apply(self, scene, choice)
+    }
+
+    fn tell(&mut self, scene: &Scene, choice: Choice) -> Vec<String> {
+        tell(self, scene, choice)
+    }
+
+    fn tick(scene: &Scene) -> u16 {
+        scene.tick
+    }
+
+    fn newest(scene: &Scene) -> Option<Token> {
+        scene.judge.newest()
+    }
+
+    fn broken(scene: &Scene) -> Option<&Broken> {
+        scene.broken.as_ref()
+    }
+
+    fn forget(&mut self) {
+        Rules::forget(self);
     }
 }
 

@@ -6,7 +6,7 @@ use stateright::{Checker, Model, Property};
 use super::choice::{Choice, Rules};
 use super::root::root;
 use super::scene::Scene;
-use super::search::explore;
+use super::search::{STATES_MAX, Space};
 use super::world::World;
 use super::worlds::{planted, worlds};
 
@@ -41,7 +41,7 @@ fn another_checker_counts_the_same_states() {
     let checker = Checked(case.world.clone()).checker().spawn_bfs().join();
     checker.assert_properties();
     let counted = u64::try_from(checker.unique_state_count()).unwrap();
-    assert_eq!((counted, explore(&case.world).states), (case.states, case.states));
+    assert_eq!((counted, case.world.explore(STATES_MAX).states), (case.states, case.states));
 }
 
 #[test]

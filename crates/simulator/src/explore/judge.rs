@@ -6,8 +6,9 @@ use sitegate_protocol::{
     Ballot, Body, Done, Key, MemberId, Ownership, Proof, Reply, Takeover, Token, Value, majority,
 };
 
-use super::machine::{Broken, Reaction};
+use super::machine::Reaction;
 use super::scene::Scene;
+use super::search::Broken;
 use super::shared::Shared;
 use super::site::{Hold, Site};
 use super::world::{ACQUIRE_AFTER, World, id};

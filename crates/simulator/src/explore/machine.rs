@@ -4,6 +4,7 @@ use sitegate_protocol::{
     Ballot, Command, Duty, FenceEvent, Frame, Identity, Key, Member, Note, Now, Reply, Step, Token, Value,
 };
 
+use super::search::Broken;
 use super::shared::Shared;
 use super::site::Site;
 use super::world::World;
@@ -108,9 +109,6 @@ impl Reaction {
         Self { machine, did: Deeds { broken: Some(broken), ..Deeds::default() } }
     }
 }
-
-/// A broken invariant: its number in docs/protocol.md, and what was seen.
-pub(crate) type Broken = (&'static str, String);
 
 impl Machine {
     /// As `init` leaves it.

@@ -4,7 +4,8 @@ use sitegate_protocol::{Body, Frame};
 
 use super::choice::Way;
 use super::judge::Judge;
-use super::machine::{Broken, Machine};
+use super::machine::Machine;
+use super::search::Broken;
 use super::shared::Shared;
 use super::world::Budget;
 

@@ -1,16 +1,57 @@
 //! Goes through all states of a world, tick by tick, breadth first.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use sitegate_protocol::Token;
 
-use super::choice::Rules;
-use super::root::root;
-use super::scene::Scene;
 use super::shared::hash_of;
-use super::tell::tell;
-use super::world::World;
+
+/// What is searched: states, each of a tick, and what can happen in them.
+pub(crate) trait Space {
+    /// A state. Everything that has a bearing on what can happen next is in it.
+    type State: Clone + Hash;
+    /// One thing that can happen.
+    type Choice: Copy;
+
+    /// Where it begins.
+    fn root(&mut self) -> Self::State;
+
+    /// Everything that can happen next.
+    fn choices(&mut self, state: &Self::State) -> Vec<Self::Choice>;
+
+    /// What becomes of `state` if `choice` happens in it.
+    fn apply(&mut self, state: &Self::State, choice: Self::Choice) -> Self::State;
+
+    /// The same, as text. Nothing where it is nothing.
+    fn tell(&mut self, state: &Self::State, choice: Self::Choice) -> Vec<String>;
+
+    /// The tick, which never goes back.
+    fn tick(state: &Self::State) -> u16;
+
+    /// The newest tenure under which something was started.
+    fn newest(state: &Self::State) -> Option<Token>;
+
+    /// What is violated in it, if anything; then nothing can follow.
+    fn broken(state: &Self::State) -> Option<&Broken>;
+
+    /// A tick is over: what was kept of it to save work is of no more use.
+    fn forget(&mut self) {}
+
+    /// What becomes of `state` by `choice`, and by what follows as long as only one thing can.
+    fn follow(&mut self, state: &Self::State, choice: Self::Choice) -> Self::State {
+        let mut state = self.apply(state, choice);
+        while Self::broken(&state).is_none()
+            && let [only] = self.choices(&state)[..]
+        {
+            state = self.apply(&state, only);
+        }
+        state
+    }
+}
+
+/// The name of a broken invariant, and what was seen.
+pub(crate) type Broken = (&'static str, String);
 
 /// What came of an exploration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +73,7 @@ pub struct Outcome {
 /// A broken invariant, and how the world comes to break it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// Its number, as in docs/protocol.md.
+    /// Its name, as in docs/protocol.md or, of the deadman, docs/testing.md.
     pub invariant: &'static str,
     /// What was seen.
     pub what: String,
@@ -41,10 +82,9 @@ pub struct Violation {
 }
 
 /// States of one tick.
-#[derive(Default)]
-struct Layer {
+struct Layer<S> {
     seen: Seen,
-    queue: VecDeque<(u32, Scene)>,
+    queue: VecDeque<(u32, S)>,
 }
 
 #[expect(clippy::disallowed_types, reason = "nothing iterates over it, and its hasher has no seed")]
@@ -72,30 +112,23 @@ type Origin = (u32, u16);
 /// More states than an exploration goes through: what is kept of each has its number in 32 bits.
 pub const STATES_MAX: u64 = u32::MAX as u64;
 
-/// Goes through all states of `world`, until something is violated.
-#[must_use]
-pub fn explore(world: &World) -> Outcome {
-    explore_within(world, STATES_MAX)
-}
-
-/// The same, and gives up after so many states, at most [`STATES_MAX`]: a protocol with something broken in it may have no end
-/// of them.
-#[must_use]
-pub fn explore_within(world: &World, states_max: u64) -> Outcome {
+/// Goes through all states of `space`, until something is violated or there are `states_max`, at most [`STATES_MAX`].
+pub(super) fn search<S: Space>(space: S, states_max: u64) -> Outcome {
     #[cfg(sitegate_mutants)]
     crate::mutants::plant_from_environment();
-    let mut search = Search::new(world);
-    let begin = root(&mut search.rules);
+    let mut search = Search::new(space);
+    let begin = search.space.root();
     search.meet(begin, (0, 0));
     while search.outcome.violation.is_none() && search.outcome.states < states_max.min(STATES_MAX) {
-        let Some((number, scene)) = search.next() else {
+        let Some((number, state)) = search.next() else {
             search.outcome.complete = true;
             break;
         };
-        for (choice, next) in (0..).zip(search.rules.successors(&scene)) {
+        for (place, choice) in (0..).zip(search.space.choices(&state)) {
             search.outcome.transitions += 1;
             if search.outcome.violation.is_none() {
-                search.meet(next, (number, choice));
+                let next = search.space.follow(&state, choice);
+                search.meet(next, (number, place));
             }
         }
     }
@@ -103,16 +136,16 @@ pub fn explore_within(world: &World, states_max: u64) -> Outcome {
 }
 
 /// An exploration under way.
-struct Search<'a> {
-    rules: Rules<'a>,
-    layers: BTreeMap<u16, Layer>,
+struct Search<S: Space> {
+    space: S,
+    layers: BTreeMap<u16, Layer<S::State>>,
     /// Of all states, by number.
     origins: Vec<Origin>,
     outcome: Outcome,
 }
 
-impl<'a> Search<'a> {
-    fn new(world: &'a World) -> Self {
+impl<S: Space> Search<S> {
+    fn new(space: S) -> Self {
         let outcome = Outcome {
             states: 0,
             transitions: 0,
@@ -121,22 +154,23 @@ impl<'a> Search<'a> {
             complete: false,
             violation: None,
         };
-        Self { rules: Rules::new(world), layers: BTreeMap::new(), origins: Vec::new(), outcome }
+        Self { space, layers: BTreeMap::new(), origins: Vec::new(), outcome }
     }
 
     /// A state is come to: it is new, or known already.
-    fn meet(&mut self, scene: Scene, origin: Origin) {
-        let layer = self.layers.entry(scene.tick).or_default();
-        if !layer.seen.insert(hash_of(&scene)) {
+    fn meet(&mut self, state: S::State, origin: Origin) {
+        let fresh = || Layer { seen: Seen::default(), queue: VecDeque::new() };
+        let layer = self.layers.entry(S::tick(&state)).or_insert_with(fresh);
+        if !layer.seen.insert(hash_of(&state)) {
             return;
         }
         let number = u32::try_from(self.origins.len()).unwrap_or(u32::MAX);
         self.origins.push(origin);
         self.outcome.states += 1;
         self.outcome.widest = self.outcome.widest.max(layer.seen.len() as u64);
-        self.outcome.tenures.extend(scene.judge.newest());
-        match scene.broken.clone() {
-            None => layer.queue.push_back((number, scene)),
+        self.outcome.tenures.extend(S::newest(&state));
+        match S::broken(&state).cloned() {
+            None => layer.queue.push_back((number, state)),
             Some((invariant, what)) => {
                 let steps = self.steps();
                 self.outcome.violation = Some(Violation { invariant, what, steps });
@@ -145,19 +179,19 @@ impl<'a> Search<'a> {
     }
 
     /// The next state to look at. What is known of a tick is forgotten once it is over: no later state is of it.
-    fn next(&mut self) -> Option<(u32, Scene)> {
+    fn next(&mut self) -> Option<(u32, S::State)> {
         loop {
             let mut first = self.layers.first_entry()?;
             if let Some(next) = first.get_mut().queue.pop_front() {
                 return Some(next);
             }
             first.remove();
-            self.rules.forget();
+            self.space.forget();
         }
     }
 
     /// What led to the newest state.
-    fn steps(&self) -> Vec<String> {
+    fn steps(&mut self) -> Vec<String> {
         let mut choices = Vec::new();
         let mut at = self.origins.len() - 1;
         while at > 0 {
@@ -165,16 +199,17 @@ impl<'a> Search<'a> {
             choices.push(usize::from(choice));
             at = before as usize;
         }
-        let mut rules = Rules::new(self.rules.world);
-        let mut scene = root(&mut rules);
+        let space = &mut self.space;
+        space.forget();
+        let mut state = space.root();
         let mut told = Vec::new();
         for choice in choices.into_iter().rev() {
-            let mut chosen = rules.choices(&scene).get(choice).copied();
+            let mut chosen = space.choices(&state).get(choice).copied();
             while let Some(choice) = chosen {
-                told.extend(tell(&mut rules, &scene, choice));
-                scene = rules.apply(&scene, choice);
-                chosen = match rules.choices(&scene)[..] {
-                    [only] if scene.broken.is_none() => Some(only),
+                told.extend(space.tell(&state, choice));
+                state = space.apply(&state, choice);
+                chosen = match space.choices(&state)[..] {
+                    [only] if S::broken(&state).is_none() => Some(only),
                     _ => None,
                 };
             }

@@ -8,6 +8,8 @@ use sitegate_protocol::{
     TicketName, TicketSettings, Timing,
 };
 
+use super::choice::Rules;
+use super::search::{Outcome, search};
 use crate::script::{db, member};
 
 /// What a clock without drift counts in one tick. Times of the protocol are in these units: nothing in it asks for a second.
@@ -119,6 +121,13 @@ pub struct World {
 }
 
 impl World {
+    /// Goes through all states of it, until something is violated or there are `states_max`: a protocol with something broken in it
+    /// may have no end of them.
+    #[must_use]
+    pub fn explore(&self, states_max: u64) -> Outcome {
+        search(Rules::new(self), states_max)
+    }
+
     pub(crate) fn n(&self) -> usize {
         self.roles.len()
     }
