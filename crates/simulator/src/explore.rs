@@ -8,6 +8,7 @@
 mod choice;
 #[cfg(test)]
 mod crosscheck;
+pub mod deadman;
 mod judge;
 mod machine;
 mod react;

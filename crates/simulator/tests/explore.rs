@@ -2,15 +2,23 @@
 
 use std::collections::BTreeSet;
 
-use sitegate_simulator::explore::{STATES_MAX, Size, planted, worlds};
+use sitegate_simulator::explore::{Case, Outcome, STATES_MAX, Size, deadman, planted, worlds};
 
 #[test]
 fn small_worlds_are_complete_and_break_nothing() {
-    for case in worlds().into_iter().filter(|case| case.size == Size::Small) {
-        let outcome = case.world.explore(STATES_MAX);
-        let name = case.world.name;
+    complete(worlds(), |world| (world.name, world.explore(STATES_MAX)));
+}
+
+#[test]
+fn small_worlds_of_the_deadman_are_complete_and_break_nothing() {
+    complete(deadman::worlds(), |world| (world.name, world.explore(STATES_MAX)));
+}
+
+fn complete<W>(cases: Vec<Case<W>>, explore: impl Fn(&W) -> (&'static str, Outcome)) {
+    for case in cases.into_iter().filter(|case| case.size == Size::Small) {
+        let (name, outcome) = explore(&case.world);
         assert_eq!(outcome.violation, None, "{name}");
-        assert!(outcome.complete, "{name}");
+        assert!(outcome.complete && !outcome.tenures.is_empty(), "{name}");
         assert_eq!((outcome.states, outcome.transitions), (case.states, case.transitions), "{name}");
     }
 }
@@ -27,10 +35,12 @@ fn a_failover_is_met_and_so_is_a_return() {
 
 #[test]
 fn what_is_planted_is_found() {
-    for (world, invariant) in planted() {
-        let outcome = world.explore(STATES_MAX);
-        let violation = outcome.violation.unwrap_or_else(|| panic!("{} is not seen", world.name));
-        assert_eq!(violation.invariant, invariant, "{}: {}", world.name, violation.what);
-        assert!(!violation.steps.is_empty(), "{} is told", world.name);
+    let members = planted().into_iter().map(|(w, breaks)| (w.name, breaks, w.explore(STATES_MAX)));
+    let of_deadman =
+        deadman::planted().into_iter().map(|(w, breaks)| (w.name, breaks, w.explore(STATES_MAX)));
+    for (name, breaks, outcome) in members.chain(of_deadman) {
+        let violation = outcome.violation.unwrap_or_else(|| panic!("{name} is not seen"));
+        assert_eq!(violation.invariant, breaks, "{name}: {}", violation.what);
+        assert!(!violation.steps.is_empty(), "{name} is told");
     }
 }

@@ -149,7 +149,8 @@ pub enum Order {
         /// How long it may take, ns.
         within_ns: u64,
     },
-    /// Run a level of the resource's plan. Answer: [`level_done`](super::Deadman::level_done).
+    /// Run a level of the resource's plan. Answer: [`level_done`](super::Deadman::level_done), a success within the level's
+    /// limit: the time of a kill that is allowed beyond it is for ending one that overruns.
     Level {
         /// Names the run.
         run: RunId,

@@ -20,12 +20,12 @@ pub enum Size {
 
 /// A world and what is in it.
 #[derive(Clone, Debug)]
-pub struct Case {
+pub struct Case<W> {
     /// The world.
-    pub world: World,
+    pub world: W,
     /// Where it is explored.
     pub size: Size,
-    /// How many different states it has. Any change of the protocol may change it, and then has to say so here.
+    /// How many different states it has. Any change of what is explored may change it, and then has to say so here.
     pub states: u64,
     /// How many transitions lead from one to another.
     pub transitions: u64,
@@ -361,12 +361,12 @@ const TABLE: &[Row] = &[
 
 /// All worlds, the small ones first.
 #[must_use]
-pub fn worlds() -> Vec<Case> {
+pub fn worlds() -> Vec<Case<World>> {
     TABLE.iter().map(Row::case).collect()
 }
 
 impl Row {
-    fn case(&self) -> Case {
+    fn case(&self) -> Case<World> {
         let world = World {
             name: self.name,
             about: self.about,
