@@ -130,16 +130,16 @@ impl Programs {
     fn check_healthy(&self, runs: u64) -> Result<(), String> {
         let seeds = self.sweep(None, runs)?;
         let scenes = output(Command::new(&self.scenes).arg(SCENES))?;
-        if seeds.status.success() && scenes.status.success() {
+        let worlds = output(Command::new(&self.worlds).args(["--small", "--deadman"]))?;
+        if [&seeds, &scenes, &worlds].iter().all(|healthy| healthy.status.success()) {
             return Ok(());
         }
-        Err(format!(
-            "without any bug planted there is a violation:\n{}",
-            String::from_utf8_lossy(&seeds.stderr)
-        ))
+        let told = [seeds.stderr, worlds.stderr].concat();
+        Err(format!("without any bug planted there is a violation:\n{}", String::from_utf8_lossy(&told)))
     }
 
-    /// Seeds first; what they do not see, a scene may, or the explorer.
+    /// Seeds first; what they do not see, the worlds of the deadman may, which take seconds, or a scene, or the explorer's other
+    /// worlds.
     fn fate(&self, name: &str, runs: u64) -> Result<Fate, String> {
         let swept = self.sweep(Some(name), runs)?;
         let told = String::from_utf8_lossy(&swept.stdout).into_owned();
@@ -153,21 +153,25 @@ impl Programs {
         if let Some(invariant) = seen {
             return Ok(Fate { name: name.to_owned(), by: Some(format!("seeds, {invariant}")), events });
         }
+        if let Some(by) = self.explored(name, &["--deadman"])? {
+            return Ok(Fate { name: name.to_owned(), by: Some(by), events });
+        }
         let played = output(Command::new(&self.scenes).arg(SCENES).env(VARIABLE, name))?;
         let text = String::from_utf8_lossy(&played.stdout).into_owned();
         let failed = text.lines().find_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"));
         let scene = failed.map(|scene| format!("scene {}", scene.rsplit("::").next().unwrap_or(scene)));
         let by = match scene {
             Some(scene) => Some(scene),
-            None => self.explored(name)?,
+            None => self.explored(name, &[])?,
         };
         Ok(Fate { name: name.to_owned(), by, events })
     }
 
-    /// What the explorer finds in its small worlds, and in which.
-    fn explored(&self, name: &str) -> Result<Option<String>, String> {
+    /// What the explorer finds in its small worlds, or in those that `which` leaves, and in which.
+    fn explored(&self, name: &str, which: &[&str]) -> Result<Option<String>, String> {
         let mut command = Command::new(&self.worlds);
         command.args(["--small", "--states", STATES, "--threads", &threads().to_string()]);
+        command.args(which);
         let explored = output(command.env(VARIABLE, name))?;
         let text = String::from_utf8_lossy(&explored.stderr).into_owned();
         let seen = after(&text, "violation of ").and_then(|rest| rest.split(':').next());
