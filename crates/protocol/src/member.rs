@@ -10,6 +10,8 @@ mod fencing;
 mod frame;
 mod identity;
 mod inspect;
+mod lease;
+mod locals;
 mod outbox;
 mod outcome;
 mod proposer;
@@ -50,12 +52,14 @@ use birth::Birth;
 use command::Pending;
 use fencing::FenceLink;
 use identity::Stranger;
+use locals::Locals;
 use proposer::{Contention, Round};
 use pulse::Pulse;
 use recovery::Recovery;
-use ticket::Local;
 
 pub use inspect::LeaseView;
+pub(crate) use votes::Votes;
+
 pub use view::{GuardView, LocalView, PeerView, RoundView, StandingView, TicketView, View};
 
 /// One member of the formation: a site or an arbitrator.
@@ -94,7 +98,7 @@ pub struct Member {
     chosen_digest: Digest,
     /// Registers whose last change is not durable yet, and the step that made it.
     unsaved: BTreeMap<Key, u64>,
-    locals: BTreeMap<TicketName, Local>,
+    locals: Locals,
     pulse: Pulse,
     fence: FenceLink,
     commands: BTreeMap<CommandId, Pending>,
@@ -186,7 +190,7 @@ impl Member {
             chosen: BTreeMap::new(),
             chosen_digest: Digest::default(),
             unsaved: BTreeMap::new(),
-            locals: BTreeMap::new(),
+            locals: Locals::default(),
             pulse: Pulse::new(now),
             fence: FenceLink::Down,
             commands: BTreeMap::new(),
@@ -223,7 +227,7 @@ impl Member {
         }
         // How long a rest had lasted is not known: it begins anew.
         for ticket in self.durable.resting.keys() {
-            self.locals.entry(ticket.clone()).or_default().resting = Some(now);
+            self.locals.or_default(ticket).resting = Some(now);
         }
         match (&self.durable.own.formation, self.durable.own.duty) {
             (None, _) => self.begin_birth(now),
@@ -239,6 +243,7 @@ impl Member {
 
     /// Handles one event. See the contract on the type.
     pub fn handle(&mut self, now: Now, event: Event) -> Step {
+        self.locals.begin_event();
         if self.is_over() {
             return self.take_step();
         }

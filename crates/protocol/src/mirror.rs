@@ -153,6 +153,11 @@ impl Mirror {
         self.states.iter().rev().take_while(|state| state.version >= entry.since).filter_map(|s| s.base).max()
     }
 
+    /// The newest heartbeat that renewed any ticket at this acceptor, by when it was sent.
+    pub(crate) fn newest_base(&self) -> Option<Now> {
+        self.states.iter().filter_map(|state| state.base).max()
+    }
+
     /// Whether the acceptor was last seen to support `ticket` at `ballot`.
     pub(crate) fn lists(&self, ticket: &TicketName, ballot: Ballot) -> bool {
         self.entries.get(ticket).is_some_and(|entry| entry.ballot == ballot)

@@ -52,15 +52,16 @@ pub(crate) struct Timers {
 impl Timers {
     /// Sets `timer`, in place of what it was set to.
     pub(crate) fn set(&mut self, timer: Timer, at: Timeouts) {
-        if self.due.get(&timer) == Some(&at) {
+        let before = self.due.get(&timer).copied();
+        if before == Some(at) {
             return;
         }
-        self.cancel(&timer);
-        if let Some(boot) = at.boot {
-            self.boot.insert((boot, timer.clone()));
+        let before = before.unwrap_or_default();
+        if before.boot != at.boot {
+            replace(&mut self.boot, before.boot, at.boot, &timer);
         }
-        if let Some(raw) = at.raw {
-            self.raw.insert((raw, timer.clone()));
+        if before.raw != at.raw {
+            replace(&mut self.raw, before.raw, at.raw, &timer);
         }
         self.due.insert(timer, at);
     }
@@ -71,28 +72,39 @@ impl Timers {
 
     pub(crate) fn cancel(&mut self, timer: &Timer) {
         if let Some(at) = self.due.remove(timer) {
-            if let Some(boot) = at.boot {
-                self.boot.remove(&(boot, timer.clone()));
-            }
-            if let Some(raw) = at.raw {
-                self.raw.remove(&(raw, timer.clone()));
-            }
+            replace(&mut self.boot, at.boot, None, timer);
+            replace(&mut self.raw, at.raw, None, timer);
         }
     }
 
     /// Takes out all that are due.
     pub(crate) fn take_due(&mut self, now: Now) -> Vec<Timer> {
+        if !self.next().due(now) {
+            return Vec::new();
+        }
         let boot = self.boot.iter().take_while(|(at, _)| *at <= now.boot).map(|(_, timer)| timer);
         let raw = self.raw.iter().take_while(|(at, _)| *at <= now.raw).map(|(_, timer)| timer);
-        let due: BTreeSet<Timer> = boot.chain(raw).cloned().collect();
+        let mut due: Vec<Timer> = boot.chain(raw).cloned().collect();
+        due.sort_unstable();
+        due.dedup();
         for timer in &due {
             self.cancel(timer);
         }
-        due.into_iter().collect()
+        due
     }
 
     pub(crate) fn next(&self) -> Timeouts {
         Timeouts { boot: self.boot.first().map(|(at, _)| *at), raw: self.raw.first().map(|(at, _)| *at) }
+    }
+}
+
+/// Moves `timer` on one clock.
+fn replace<T: Ord>(due: &mut BTreeSet<(T, Timer)>, before: Option<T>, at: Option<T>, timer: &Timer) {
+    if let Some(before) = before {
+        due.remove(&(before, timer.clone()));
+    }
+    if let Some(at) = at {
+        due.insert((at, timer.clone()));
     }
 }
 

@@ -2,16 +2,18 @@
 //! out.
 
 use alloc::collections::BTreeMap;
+use alloc::vec;
 use alloc::vec::Vec;
 #[cfg(sitegate_mutants)]
 use sitegate_mutant::{Mutant, planted};
 
 use crate::durable::{Record, Slot, Store};
 use crate::event::{CheckId, CommandId, Effects, Fatal, Note, Order, Reply};
-use crate::ids::{Lsn, MemberId, Nonce, TicketName};
-use crate::member::Member;
+use crate::ids::{Ballot, Lsn, MemberId, Nonce, TicketName};
+use crate::member::{Member, Votes};
 use crate::message::{Body, Frame};
 use crate::time::{Deadline, Now};
+use crate::value::Key;
 
 /// What one event led to. Nothing in it may be done before it is committed.
 #[must_use = "a step that is dropped loses what the member believes to have written"]
@@ -76,6 +78,14 @@ impl Step {
     pub fn records(&self) -> impl Iterator<Item = &Record> {
         self.records.iter()
     }
+
+    /// The proposals that it asks votes for, for the first time: its member has just counted a quorum of promises.
+    pub fn proposals(&self) -> impl Iterator<Item = (&Key, Ballot)> {
+        self.sends.iter().filter_map(|send| match &send.body {
+            Body::Accept { key, ballot, attempt: Votes::FIRST, .. } => Some((key, *ballot)),
+            _ => None,
+        })
+    }
 }
 
 impl Turn {
@@ -88,11 +98,11 @@ impl Turn {
     pub fn add(&mut self, step: Step) {
         self.records.extend(step.records.into_iter().map(|record| (record.slot(), record)));
         self.rest.serial = self.rest.serial.max(step.serial);
-        self.rest.sends.extend(step.sends);
-        self.rest.orders.extend(step.orders);
-        self.rest.checks.extend(step.checks);
-        self.rest.replies.extend(step.replies);
-        self.rest.notes.extend(step.notes);
+        join(&mut self.rest.sends, step.sends);
+        join(&mut self.rest.orders, step.orders);
+        join(&mut self.rest.checks, step.checks);
+        join(&mut self.rest.replies, step.replies);
+        join(&mut self.rest.notes, step.notes);
         self.rest.fatal = self.rest.fatal.or(step.fatal);
     }
 
@@ -171,17 +181,31 @@ impl Committing {
     }
 }
 
-/// One frame per peer; replies to a process that has gone are in a frame of their own, which the next one ignores.
-fn frames(member: &Member, sends: Vec<Send>) -> Vec<(MemberId, Frame)> {
-    let mut by_peer: BTreeMap<(MemberId, Option<Nonce>), Vec<Body>> = BTreeMap::new();
-    for send in sends {
-        let current = member.nonce_of(send.to);
-        let nonce = match send.address {
-            Address::Whoever => current,
-            Address::Process(nonce) => Some(nonce),
-        };
-        by_peer.entry((send.to, nonce)).or_default().push(send.body);
+/// Appends `more`. Most turns have one step, which need not be copied.
+fn join<T>(all: &mut Vec<T>, more: Vec<T>) {
+    if all.is_empty() {
+        *all = more;
+    } else {
+        all.extend(more);
     }
-    let frame = |((to, nonce), bodies)| (to, Frame { header: member.header(to, nonce), bodies });
-    by_peer.into_iter().map(frame).collect()
+}
+
+/// One frame per peer; replies to a process that has gone are in a frame of their own, which the next one ignores.
+fn frames(member: &Member, mut sends: Vec<Send>) -> Vec<(MemberId, Frame)> {
+    let addressee = |send: &Send| match send.address {
+        Address::Whoever => (send.to, member.nonce_of(send.to)),
+        Address::Process(nonce) => (send.to, Some(nonce)),
+    };
+    sends.sort_by_key(addressee);
+    let mut frames: Vec<(MemberId, Frame)> = Vec::new();
+    let mut last = None;
+    for send in sends {
+        let (to, nonce) = addressee(&send);
+        match frames.last_mut().filter(|_| last == Some((to, nonce))) {
+            Some((_, frame)) => frame.bodies.push(send.body),
+            None => frames.push((to, Frame { header: member.header(to, nonce), bodies: vec![send.body] })),
+        }
+        last = Some((to, nonce));
+    }
+    frames
 }

@@ -9,12 +9,15 @@ mod holds;
 mod progress;
 mod proposals;
 mod standing;
+mod view;
 mod wishes;
 
 use std::collections::BTreeMap;
 
 use sitegate_fence_client::wire::Name;
-use sitegate_protocol::{Ballot, Body, Frame, Key, Note, Step, TicketName, Token, Value, majority};
+use sitegate_protocol::{
+    Ballot, Body, Frame, Key, Note, Now, Record, Step, TicketName, Token, Value, majority,
+};
 
 use crate::clock::Time;
 use crate::fenced::name_of;
@@ -27,12 +30,17 @@ use choices::Choices;
 pub(crate) use holds::Hold;
 use proposals::Proposals;
 use standing::Standings;
+use view::Seen;
 pub(crate) use wishes::Wishes;
 
 /// What the observer has seen.
 pub(crate) struct Checks {
     violation: Option<Violation>,
     tickets: Vec<Ticket>,
+    /// Where each stands in `tickets`.
+    places: BTreeMap<TicketName, usize>,
+    /// By node.
+    seen: Vec<Seen>,
     /// The spans in which each site may hold each ticket.
     pub(crate) holds: BTreeMap<(TicketName, usize), Hold>,
     /// The newest tenure under which something was started.
@@ -70,6 +78,8 @@ impl Checks {
         Self {
             violation: None,
             tickets: plan.tickets.iter().map(ticket).collect(),
+            places: plan.tickets.iter().cloned().zip(0..).collect(),
+            seen: (0..n).map(|_| Seen::default()).collect(),
             holds: BTreeMap::new(),
             newest: BTreeMap::new(),
             proposals: Proposals::default(),
@@ -120,18 +130,32 @@ impl World {
         }
     }
 
-    /// A member has handled one event: `step` is what came of it, nothing of it is durable.
-    pub(crate) fn checks_handled(&mut self, i: usize, step: &Step) {
+    /// A member has handled one event at `now`: `step` is what came of it, nothing of it is durable.
+    pub(crate) fn checks_handled(&mut self, i: usize, now: Now, step: &Step) {
         self.checks.choices.voted(i, self.nodes[i].generation, step.records());
-        self.check_quorums(i);
-        self.check_leases(i);
-        self.checks_holds(i);
+        self.check_quorums(i, step);
+        if self.nodes[i].is_site() {
+            self.checks.renewals.handled(i, now);
+            for t in self.tickets_to_look_at(i) {
+                self.check_lease(i, t);
+                self.check_hold(i, t);
+            }
+        }
     }
 
     /// All that was handled so far is being committed.
     pub(crate) fn checks_committing(&mut self, i: usize) {
         self.checks.choices.committing(self.nodes[i].generation);
         self.checks.standings.committing(i, self.time);
+    }
+
+    /// `records` are about to be durable.
+    pub(crate) fn checks_commit<'a>(&mut self, i: usize, records: impl Iterator<Item = &'a Record>) {
+        for record in records {
+            if let Record::Register(key, _) = record {
+                self.record_own(i, key);
+            }
+        }
     }
 
     pub(crate) fn checks_committed(&mut self, i: usize) {

@@ -2,11 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug, Write};
+use std::mem::{Discriminant, discriminant};
+
+use sitegate_protocol::Body;
 
 /// How often each thing was met, by its kind and name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Coverage {
     counts: BTreeMap<&'static str, BTreeMap<String, u64>>,
+    /// What members said in a run that goes on, by its variant: so often that writing its name each time would show.
+    said: Vec<(Discriminant<Body>, String, u64)>,
 }
 
 /// What a sweep has to meet: every fault, and every branch of the protocol that is taken only when something goes wrong.
@@ -127,16 +132,25 @@ const EXPECTED: [(&str, &[&str]); 7] = [
 impl Coverage {
     /// `what` was met; only the name of its variant counts.
     pub(crate) fn met(&mut self, kind: &'static str, what: &impl Debug) {
-        let mut name = Name::default();
-        // It ends with an error where the name of the variant does.
-        let _ = write!(name, "{what:?}");
-        let of_kind = self.counts.entry(kind).or_default();
-        match of_kind.get_mut(name.0.as_str()) {
-            Some(count) => *count += 1,
-            None => {
-                of_kind.insert(name.0, 1);
-            }
+        *self.counts.entry(kind).or_default().entry(Name::of(what)).or_default() += 1;
+    }
+
+    /// A member said `body`.
+    pub(crate) fn said(&mut self, body: &Body) {
+        let variant = discriminant(body);
+        match self.said.iter_mut().find(|(known, ..)| *known == variant) {
+            Some((.., count)) => *count += 1,
+            None => self.said.push((variant, Name::of(body), 1)),
         }
+    }
+
+    /// The run is over: what was said counts by its name, like the rest.
+    pub(crate) fn over(mut self) -> Self {
+        let said = self.counts.entry("said").or_default();
+        for (_, name, count) in self.said.drain(..) {
+            *said.entry(name).or_default() += count;
+        }
+        self
     }
 
     /// Adds what other runs have met.
@@ -174,6 +188,15 @@ impl Coverage {
 /// The first word of what is written to it, after which it takes no more: what follows can be long, and is met often.
 #[derive(Default)]
 struct Name(String);
+
+impl Name {
+    fn of(what: &impl Debug) -> String {
+        let mut name = Self::default();
+        // It ends with an error where the name of the variant does.
+        let _ = write!(name, "{what:?}");
+        name.0
+    }
+}
 
 impl Write for Name {
     fn write_str(&mut self, text: &str) -> fmt::Result {

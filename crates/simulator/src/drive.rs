@@ -180,7 +180,7 @@ impl Driver {
     fn let_through(&mut self, which: u8, once: bool) {
         if let Some((from, to, frame)) = self.pick(which, once) {
             let at = self.world.time;
-            self.world.schedule(at, Happening::Frame { to, from, frame: Box::new(frame) });
+            self.world.schedule(at, Happening::Frame { to, from, frame });
             self.pass(1);
         }
     }

@@ -349,7 +349,7 @@ impl World {
     /// A disk is put back in time, or lost: one at a time, since no protocol survives a majority that forgets.
     fn lose_disk(&mut self, i: usize) -> bool {
         let others_sound = self.may_lose_power(i);
-        let others_vote = (0..self.nodes.len()).filter(|&j| j != i && self.nodes[j].votes(self.time)).count();
+        let others_vote = (0..self.nodes.len()).filter(|&j| j != i && self.nodes[j].votes()).count();
         if !self.plan.faults.disks || !others_sound || others_vote + 1 < self.nodes.len() {
             return false;
         }

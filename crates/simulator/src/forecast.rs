@@ -256,7 +256,7 @@ impl Run {
             world.lost = Some(Box::new(move |_, _, _| lots.borrow_mut().per_million(loss_per_million)));
         }
         let mut run = Self { world, rng };
-        run.until(|run| (0..run.world.nodes.len()).all(|i| run.world.nodes[i].votes(run.world.time)));
+        run.until(|run| (0..run.world.nodes.len()).all(|i| run.world.nodes[i].votes()));
         let tickets: Vec<TicketName> = setup.tickets.keys().cloned().collect();
         for some in tickets.chunks(GRANTS_AT_ONCE) {
             for ticket in some {

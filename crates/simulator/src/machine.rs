@@ -102,6 +102,7 @@ impl World {
 
     /// For the observer: a right that was to end at a reading ends at another true time now.
     fn move_ends(&mut self, i: usize) {
+        self.checks.clocks_changed(i);
         let (clocks, time) = (self.nodes[i].clocks, self.time);
         let holds = self.checks.holds.iter_mut().filter(|((_, node), hold)| *node == i && hold.end > time);
         holds.for_each(|(_, hold)| hold.end = clocks.when_passed(hold.deadline).max(time));

@@ -129,8 +129,7 @@ impl Node {
         matches!(self.role, Role::Site)
     }
 
-    pub(crate) fn votes(&self, time: Time) -> bool {
-        use sitegate_protocol::StandingView;
-        self.process.as_ref().is_some_and(|p| p.member.view(self.now(time)).standing == StandingView::Voting)
+    pub(crate) fn votes(&self) -> bool {
+        self.process.as_ref().is_some_and(|p| p.member.is_voting())
     }
 }

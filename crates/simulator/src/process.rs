@@ -26,7 +26,7 @@ impl World {
         node.process = Some(Process::new(member));
         self.trace(i, || format!("member starts, proven {proven}"));
         self.checks_member_started(i);
-        self.checks_handled(i, &step);
+        self.checks_handled(i, now, &step);
         let mut turn = Turn::new();
         turn.add(step);
         self.run_turn(i, turn);
@@ -83,7 +83,7 @@ impl World {
         }
         let Some(process) = &mut self.nodes[i].process else { unreachable!("a process handles it") };
         let step = process.member.handle(now, event);
-        self.checks_handled(i, &step);
+        self.checks_handled(i, now, &step);
         let mut turn = Turn::new();
         turn.add(step);
         turn
@@ -117,6 +117,7 @@ impl World {
 
     /// Commits now, and does what follows.
     fn finish_turn(&mut self, i: usize, turn: Turn) {
+        self.checks_commit(i, turn.records());
         let node = &mut self.nodes[i];
         let dirty = turn.is_dirty();
         let committed = match turn.commit(&mut node.disk) {
@@ -248,17 +249,17 @@ impl World {
         for (to, frame) in frames {
             let Some(to) = self.nodes.iter().position(|node| node.id == to) else { continue };
             self.frames += 1;
-            frame.bodies.iter().for_each(|body| self.coverage.met("said", body));
+            frame.bodies.iter().for_each(|body| self.coverage.said(body));
             self.checks_frame(i, to, &frame);
             if self.lost.as_ref().is_some_and(|lost| lost(i, to, &frame)) {
                 continue;
             }
             let [first, second] = self.network.arrivals(&mut self.rng, i, to, self.time);
             if let Some(at) = second {
-                self.schedule(at, Happening::Frame { to, from: i, frame: Box::new(frame.clone()) });
+                self.schedule(at, Happening::Frame { to, from: i, frame: frame.clone() });
             }
             if let Some(at) = first {
-                self.schedule(at, Happening::Frame { to, from: i, frame: Box::new(frame) });
+                self.schedule(at, Happening::Frame { to, from: i, frame });
             }
         }
     }

@@ -136,7 +136,7 @@ impl Stage {
     }
 
     fn votes(&self, i: usize) -> bool {
-        self.world.nodes[i].votes(self.world.time)
+        self.world.nodes[i].votes()
     }
 
     /// The token under which `i` is before its deadline.

@@ -70,7 +70,7 @@ pub fn run(options: Options, print: bool) -> Report {
         tenures: world.checks.tenures,
         losses: world.checks.losses,
         commands_done: world.workload.done,
-        coverage: world.coverage,
+        coverage: world.coverage.over(),
         violation: world.checks.take_violation(),
         replay,
     }

@@ -42,7 +42,7 @@ impl World {
             let tenancy = register.accepted()?.value.ownership()?.held()?;
             key.ticket().filter(|_| tenancy.site == site).cloned()
         });
-        let via = (0..self.nodes.len()).find(|&via| self.nodes[via].votes(self.time));
+        let via = (0..self.nodes.len()).find(|&via| self.nodes[via].votes());
         if let (Some(ticket), Some(via)) = (held, via.filter(|_| !self.calm)) {
             self.command(via, Command::AttestDead(site, Some(ticket)));
         }

@@ -24,7 +24,7 @@ pub(crate) enum Happening {
     Frame {
         to: usize,
         from: usize,
-        frame: Box<Frame>,
+        frame: Frame,
     },
     Member {
         node: usize,
@@ -257,7 +257,7 @@ impl World {
         match happening {
             Happening::Frame { to, from, frame } => {
                 self.haunt_with(to, from, &frame);
-                self.arrive(to, from, *frame);
+                self.arrive(to, from, frame);
             }
             Happening::Member { node, generation, event } => {
                 if self.nodes[node].generation == generation {

@@ -282,7 +282,7 @@ impl Member {
         if !self.settings.is_site(self.settings.me) || !self.knows_ticket(ticket) {
             return self.reply(from, nonce, willingness(ticket, id, Some(Refusal::NotConfigured)));
         }
-        let local = self.locals.entry(ticket.clone()).or_default();
+        let local = self.locals.or_default(ticket);
         local.askers.retain(|(asker, ..)| *asker != from);
         if local.askers.len() < ASKERS_MAX {
             local.askers.push((from, nonce, id));

@@ -164,17 +164,21 @@ impl Member {
     }
 
     pub(super) fn drive_command(&mut self, now: Now, id: CommandId) {
-        let Some(pending) = self.commands.get(&id).cloned() else { return };
+        let Some(pending) = self.commands.get(&id) else { return };
         match pending.stage {
-            Stage::Writing(keys) => {
-                for key in &keys {
+            Stage::Writing(ref keys) => {
+                for key in &keys.clone() {
                     self.begin_round(now, key, 0, Aim::Command(id));
                 }
             }
             Stage::Asking { .. } => self.drive_asking(now, id),
             Stage::Vouching { id: request, since } => self.drive_vouching(now, id, request, since),
             Stage::Settling(_) => self.drive_settling(now, id),
-            Stage::Awaiting => self.drive_awaiting(id, &pending),
+            Stage::Awaiting => {
+                if let Some(reply) = self.awaited(id, pending) {
+                    self.answer(id, reply);
+                }
+            }
         }
     }
 
@@ -228,8 +232,11 @@ impl Member {
         self.drive_command(now, id);
     }
 
-    fn drive_awaiting(&mut self, id: CommandId, pending: &Pending) {
-        let (Command::Grant(ticket, site) | Command::Move(ticket, site)) = &pending.command else { return };
+    /// The answer to a command that waits for a site to hold a ticket, once there is one.
+    fn awaited(&self, id: CommandId, pending: &Pending) -> Option<Reply> {
+        let (Command::Grant(ticket, site) | Command::Move(ticket, site)) = &pending.command else {
+            return None;
+        };
         let key = Key::Ownership(ticket.clone());
         let seen = &pending.seen;
         let is_news = |token| token > seen.token() || seen.held().is_some_and(|t| t.token == token);
@@ -243,17 +250,14 @@ impl Member {
                 self.is_heard_since(tenancy.site, pending.given)
             };
             if tenancy.site == *site && lives {
-                let done = Done::Held(*site, tenancy.token);
-                return self.answer(id, Reply::Done(done));
+                return Some(Reply::Done(Done::Held(*site, tenancy.token)));
             }
             if tenancy.site != *site && tenancy.token > pending.seen.token() {
-                let winner = tenancy.site;
-                return self.answer(id, Reply::Refused(CommandRefusal::WentTo(winner)));
+                return Some(Reply::Refused(CommandRefusal::WentTo(tenancy.site)));
             }
         }
-        if self.is_overruled(id, self.intent(ticket)) {
-            self.answer(id, Reply::Refused(CommandRefusal::Overruled));
-        }
+        let overruled = self.is_overruled(id, self.intent(ticket));
+        overruled.then_some(Reply::Refused(CommandRefusal::Overruled))
     }
 
     /// Whether `intent` is a later wish than the one that command `id` wrote, and takes back what it asked for.

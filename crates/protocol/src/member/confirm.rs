@@ -4,7 +4,7 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use super::Member;
-use super::command::Stage;
+use super::command::{Question, Stage};
 use crate::event::{Command, CommandId, CommandRefusal, Done, Reply};
 use crate::ids::{MemberId, TicketName};
 use crate::message::{Body, RequestId};
@@ -17,19 +17,16 @@ const ASK_AGAIN: u64 = 4;
 impl Member {
     pub(super) fn drive_settling(&mut self, now: Now, command: CommandId) {
         let again = self.settings.timing.retry().times(ASK_AGAIN);
-        let asked = self.commands.get(&command).map(|pending| pending.command.clone());
-        if let Some(Command::Standby(site, _)) = asked
+        let Some(pending) = self.commands.get(&command) else { return };
+        if let Command::Standby(site, _) = pending.command
             && self.standby_mode(site) == StandbyMode::Online
         {
             return self.answer(command, Reply::Refused(CommandRefusal::Overruled));
         }
-        let Some(Stage::Settling(open)) = self.commands.get(&command).map(|p| p.stage.clone()) else {
-            return;
-        };
-        for (ticket, question) in open {
-            if question.asked.is_some_and(|at| now.boot.since(at) < again) {
-                continue;
-            }
+        let Stage::Settling(open) = &pending.stage else { return };
+        let due = open.iter().filter(|(_, q)| q.asked.is_none_or(|at| now.boot.since(at) >= again));
+        let due: Vec<(TicketName, Question)> = due.map(|(ticket, q)| (ticket.clone(), *q)).collect();
+        for (ticket, question) in due {
             let site = self.settler(now, &ticket, question.turn);
             self.send(site, Body::Settle { ticket: ticket.clone(), id: question.id });
             if let Some(Stage::Settling(open)) = self.commands.get_mut(&command).map(|p| &mut p.stage)

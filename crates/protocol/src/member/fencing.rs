@@ -75,20 +75,21 @@ impl Member {
     fn fence_up(&mut self, now: Now, reports: Vec<FenceReport>) {
         self.fence = FenceLink::Up { open: 0, waiting: None };
         for report in reports {
-            let ticket = report.ticket.clone();
-            self.locals.entry(ticket).or_default().report = Some(report);
+            let local = self.locals.or_default(&report.ticket);
+            local.report = Some(report);
         }
-        let mut locals = core::mem::take(&mut self.locals);
-        for (ticket, local) in &mut locals {
+        let tickets: Vec<TicketName> = self.locals.iter().map(|(ticket, _)| ticket.clone()).collect();
+        for ticket in tickets {
+            let Some(mut local) = self.locals.remove(&ticket) else { continue };
             let report = local.report.take();
             local.receipt = local.receipt.max(report.as_ref().and_then(|r| r.receipt));
             let state = core::mem::take(&mut local.state);
-            local.state = self.reconcile(ticket, state, local, report.as_ref());
+            local.state = self.reconcile(&ticket, state, &local, report.as_ref());
             if local.state == State::Idle {
                 local.report = report;
             }
+            self.locals.insert(ticket, local);
         }
-        self.locals = locals;
         self.drive_all_soon(now);
     }
 

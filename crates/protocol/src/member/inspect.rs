@@ -1,7 +1,6 @@
 //! What the checkers of invariants look at: read only, and of no use to the protocol itself.
 
 use super::Member;
-use super::proposer::Phase;
 use super::ticket::{Stage, State};
 use crate::ids::{Ballot, Life, MemberId, TicketName, Token};
 use crate::register::Register;
@@ -54,10 +53,11 @@ impl Member {
         self.register(key)
     }
 
-    /// The proposals for which it has counted a quorum of promises and asks for votes.
-    pub fn proposals(&self) -> impl Iterator<Item = (&Key, Ballot)> {
-        let accepting = self.rounds.iter().filter(|(_, r)| matches!(r.phase, Phase::Accepting { .. }));
-        accepting.map(|(key, round)| (key, round.ballot))
+    /// The tickets of which the last event may have changed what this site does: of all others
+    /// [`Member::holds`], [`Member::tenancy`] and [`Member::lease`] say what they said before it, but for leases of what is
+    /// fenced to be given up, which follow every answer. A ticket may come more than once.
+    pub fn touched(&self) -> impl Iterator<Item = &TicketName> {
+        self.locals.touched()
     }
 
     /// The tenure that this site believes to hold, and until when.

@@ -283,7 +283,7 @@ impl Member {
         let phase = Phase::Accepting { value: value.clone(), votes };
         self.rounds.insert(key.clone(), Round { phase, nacks: BTreeSet::new(), repeats: 0, ..round });
         if let (Key::Ownership(ticket), Aim::Acquire) = (key, round.aim) {
-            self.locals.entry(ticket.clone()).or_default().never_armed = Some(Token::of(ballot));
+            self.locals.or_default(ticket).never_armed = Some(Token::of(ballot));
         }
         self.send_to_all(&Body::Accept { key: key.clone(), ballot, value, attempt });
     }

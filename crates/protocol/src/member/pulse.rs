@@ -56,7 +56,7 @@ impl Pulse {
     }
 
     fn sent_at(&self, seq: u64) -> Option<Now> {
-        self.sent.iter().find(|(s, _)| *s == seq).map(|(_, at)| *at)
+        self.sent.iter().rev().find(|(s, _)| *s == seq).map(|(_, at)| *at)
     }
 }
 

@@ -40,7 +40,7 @@ impl Member {
         }
         let key = Key::Ownership(ticket.clone());
         let after = self.rounds.get(&key).map_or(crate::ids::Ballot::ZERO, |round| round.ballot);
-        let local = self.locals.entry(ticket.clone()).or_default();
+        let local = self.locals.or_default(ticket);
         let known = local.waiters.iter().any(|w| w.id == id && w.to == from);
         if !known && local.waiters.len() < WAITERS_MAX {
             local.waiters.push(Waiter { to: from, nonce, id, since: now, after });

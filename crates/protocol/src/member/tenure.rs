@@ -1,7 +1,6 @@
-//! The lease of a held ticket: its bases, its deadline, its renewal (docs/protocol.md, "Deadlines").
+//! A tenure of this site: what it keeps, why it is proposed anew, and what becomes of ill resources.
 
-use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::vec::Vec;
+use alloc::collections::BTreeSet;
 #[cfg(sitegate_mutants)]
 use sitegate_mutant::{Mutant, planted};
 
@@ -9,10 +8,9 @@ use super::Member;
 use super::proposer::Aim;
 use super::ticket::{Stage, State};
 use super::votes::Votes;
-use crate::event::{Extension, FenceReason, GiveUp, Note, Order};
+use crate::event::{FenceReason, GiveUp, Note, Order};
 use crate::ids::{Ballot, MemberId, Nonce, TicketName, Token};
 use crate::message::{Body, RequestId};
-use crate::quorum::kth_newest;
 use crate::time::{Boot, Deadline, Now, Span};
 use crate::timer::Soonest;
 use crate::value::{Key, Ownership, Tenancy, Wanted};
@@ -109,6 +107,11 @@ impl Tenure {
         self.acknowledged
     }
 
+    /// The fence daemon has taken over this deadline; a later one may be on its way to it.
+    pub(super) const fn acknowledge(&mut self, deadline: Deadline) {
+        self.acknowledged = Some(deadline);
+    }
+
     /// The fence daemon says that it is armed until then.
     pub(super) const fn armed_until(&mut self, deadline: Deadline) {
         self.ordered = deadline;
@@ -137,75 +140,6 @@ impl Tenure {
 }
 
 impl Member {
-    /// The end of the lease as the bases have it: the majority-th newest, plus E(1−ρ).
-    pub(super) fn lease_end(&self, ticket: &TicketName, tenure: &Tenure) -> Option<Deadline> {
-        let mut bases: Vec<Now> = Vec::new();
-        for (&id, peer) in &self.peers {
-            let Some(life) = peer.life else { continue };
-            let vote = tenure.votes.by.get(&id).filter(|vote| vote.nonce == life.nonce).map(|vote| vote.base);
-            let mirror = peer.mirror.as_ref().filter(|mirror| mirror.nonce() == life.nonce);
-            #[cfg(sitegate_mutants)]
-            let mirror = mirror.or(peer.mirror.as_ref().filter(|_| planted(Mutant::MirrorKeptOverRestart)));
-            let ack = mirror.and_then(|mirror| mirror.base(ticket, tenure.ballot));
-            bases.extend(vote.max(ack));
-        }
-        let needed = self.settings.majority();
-        #[cfg(sitegate_mutants)]
-        let needed = if planted(Mutant::LeaseByFewer) { needed - 1 } else { needed };
-        let base = kth_newest(&mut bases, needed)?;
-        #[cfg(sitegate_mutants)]
-        if planted(Mutant::HolderIgnoresDrift) {
-            return Some(Deadline::after(base, tenure.expire));
-        }
-        Some(Deadline::after(base, self.settings.timing.drift.at_most(tenure.expire)))
-    }
-
-    /// Orders later deadlines for all tenures whose bases allow it, and earlier ones where E has shrunk.
-    pub(super) fn extend(&mut self, now: Now) {
-        if !self.fence.is_up() {
-            return;
-        }
-        let mut by_deadline: BTreeMap<(u64, u64), Extension> = BTreeMap::new();
-        let mut locals = core::mem::take(&mut self.locals);
-        for (ticket, local) in &mut locals {
-            if matches!(local.state, State::Leaving(.., Stage::Fencing)) {
-                self.drive_soon(now, ticket); // no deadman to extend: its lease is looked at instead
-                continue;
-            }
-            let Some(tenure) = local.state.tenure_mut().filter(|tenure| tenure.is_armed()) else { continue };
-            let Some(target) = self.lease_end(ticket, tenure) else { continue };
-            let sooner = tenure.expire < tenure.terms.expire && target.boot < tenure.ordered.boot;
-            #[cfg(sitegate_mutants)]
-            let sooner = sooner && !planted(Mutant::ShrunkExpireUntold);
-            let wanted = target.boot > tenure.ordered.boot || sooner;
-            // A shorter E may leave no time at all for now: its next answers will.
-            if wanted && !target.has_passed(now) && !tenure.deadline().has_passed(now) {
-                tenure.ordered = target;
-                let group = by_deadline
-                    .entry((target.boot.0, target.raw.0))
-                    .or_insert_with(|| Extension { deadline: target, tickets: Vec::new() });
-                group.tickets.push((ticket.clone(), tenure.terms.token));
-            }
-        }
-        self.locals = locals;
-        if !by_deadline.is_empty() {
-            self.fence.asked(now);
-            self.order(Order::Extend(by_deadline.into_values().collect()), None);
-        }
-    }
-
-    pub(super) fn on_extended(&mut self, now: Now, extensions: &[Extension]) {
-        for extension in extensions {
-            for (ticket, token) in &extension.tickets {
-                let tenure = self.locals.get_mut(ticket).and_then(|local| local.state.tenure_mut());
-                if let Some(tenure) = tenure.filter(|t| t.terms.token == *token && t.is_armed()) {
-                    tenure.acknowledged = Some(extension.deadline);
-                }
-                self.drive_soon(now, ticket);
-            }
-        }
-    }
-
     pub(super) fn on_armed(&mut self, now: Now, ticket: &TicketName, token: Token, deadline: Deadline) {
         let Some(local) = self.locals.get_mut(ticket) else { return };
         let state = core::mem::take(&mut local.state);

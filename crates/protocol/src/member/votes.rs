@@ -13,7 +13,7 @@ use crate::time::Now;
 const ATTEMPTS_MAX: usize = 16;
 /// Who voted for a proposal, and which sending of it they answered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Votes {
+pub(crate) struct Votes {
     last_attempt: u32,
     attempts: Vec<(u32, Now)>,
     pub(super) by: BTreeMap<MemberId, BallotVote>,
@@ -28,6 +28,9 @@ pub(super) struct BallotVote {
 }
 
 impl Votes {
+    /// The number of the first sending.
+    pub(crate) const FIRST: u32 = 1;
+
     pub(super) fn begin_attempt(&mut self, now: Now) -> u32 {
         self.last_attempt = self.last_attempt.wrapping_add(1);
         if self.attempts.len() == ATTEMPTS_MAX {

@@ -2,6 +2,7 @@
 //! "Wishes").
 
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 #[cfg(sitegate_mutants)]
 use sitegate_mutant::{Mutant, planted};
 
@@ -162,7 +163,6 @@ impl Member {
 
     /// A wish of a command is chosen: what remains is to see it come true.
     pub(super) fn wish_written(&mut self, now: Now, id: CommandId, key: &Key) {
-        let all = self.known_tickets();
         let epoch = self.epoch();
         let question = |member: &mut Self| Question { id: member.request_id(), asked: None, turn: 0 };
         if let Some(Pending { readmission: Some(readmission), .. }) = self.commands.get(&id)
@@ -178,6 +178,10 @@ impl Member {
         }
         let (seen, wrote) = (pending.seen.clone(), pending.wrote.clone());
         let command = pending.command.clone();
+        let all = match command {
+            Command::Standby(_, StandbyMode::Keep | StandbyMode::Vacate) => self.known_tickets(),
+            _ => Vec::new(),
+        };
         let stage = match command {
             Command::Grant(..) | Command::Move(..) => Stage::Awaiting,
             #[cfg(sitegate_mutants)]
@@ -187,7 +191,7 @@ impl Member {
             Command::Revoke(ticket) | Command::Pause(ticket) => {
                 Stage::Settling(BTreeMap::from([(ticket, question(self))]))
             }
-            Command::Standby(_, StandbyMode::Keep | StandbyMode::Vacate) if !all.is_empty() => {
+            Command::Standby(..) if !all.is_empty() => {
                 Stage::Settling(all.into_iter().map(|ticket| (ticket, question(self))).collect())
             }
             Command::Readmit(_) => return self.answer(id, Reply::Done(Done::Readmitted(epoch))),

@@ -12,7 +12,7 @@ use super::Checks;
 use crate::node::Node;
 use crate::world::World;
 
-/// Sendings of one process that are remembered: more than a member itself answers for.
+/// Sendings of one process that are remembered, of each proposal by its ticket: more than a member itself answers for.
 const SENDINGS_MAX: usize = 128;
 /// Ballots of one ticket at one acceptor: the one in force, the next, and those that came to nothing.
 const ANSWERS_MAX: usize = 6;
@@ -25,19 +25,22 @@ pub(super) struct Renewals {
 /// One site's running process, and what its leases were last found to be justified by.
 struct Site {
     nonce: Option<Nonce>,
+    /// When it last handled an event.
+    handled: Now,
     heartbeats: VecDeque<(u64, Now)>,
-    attempts: VecDeque<Attempt>,
+    /// By ticket.
+    attempts: Vec<VecDeque<Attempt>>,
     /// By acceptor and ticket.
     answers: Vec<Vec<VecDeque<Answer>>>,
-    /// What it told acceptors to forgo.
-    forgone: VecDeque<(usize, Ballot)>,
+    /// What it told acceptors to forgo, by ticket.
+    forgone: Vec<VecDeque<Ballot>>,
     /// By ticket; of this process or an earlier one.
     leases: Vec<Option<Justified>>,
 }
 
 /// One sending of a proposal.
+#[derive(Clone)]
 struct Attempt {
-    ticket: usize,
     ballot: Ballot,
     number: u32,
     at: Now,
@@ -68,13 +71,18 @@ impl Renewals {
     pub(super) fn new(n: usize, tickets: usize) -> Self {
         let site = || Site {
             nonce: None,
+            handled: Now::default(),
             heartbeats: VecDeque::new(),
-            attempts: VecDeque::new(),
+            attempts: vec![VecDeque::new(); tickets],
             answers: vec![vec![VecDeque::new(); tickets]; n],
-            forgone: VecDeque::new(),
+            forgone: vec![VecDeque::new(); tickets],
             leases: vec![None; tickets],
         };
         Self { sites: (0..n).map(|_| site()).collect() }
+    }
+
+    pub(super) fn handled(&mut self, i: usize, now: Now) {
+        self.sites[i].handled = now;
     }
 
     /// The latest deadline that acks have justified for the tenure `token` of site `i`.
@@ -91,13 +99,13 @@ impl Site {
         }
         self.nonce = Some(nonce);
         self.heartbeats.clear();
-        self.attempts.clear();
-        self.forgone.clear();
+        self.attempts.iter_mut().for_each(VecDeque::clear);
+        self.forgone.iter_mut().for_each(VecDeque::clear);
         self.answers.iter_mut().flatten().for_each(VecDeque::clear);
     }
 
     fn answered(&mut self, by: usize, ticket: usize, answer: Answer) {
-        if self.forgone.contains(&(ticket, answer.ballot)) {
+        if self.forgone[ticket].contains(&answer.ballot) {
             return;
         }
         let answers = &mut self.answers[by][ticket];
@@ -119,7 +127,7 @@ fn push<T>(queue: &mut VecDeque<T>, item: T, most: usize) {
 
 impl Checks {
     fn ticket_of(&self, key: &Key) -> Option<usize> {
-        self.tickets.iter().position(|ticket| ticket.ownership == *key)
+        if let Key::Ownership(ticket) = key { self.place_of(ticket) } else { None }
     }
 }
 
@@ -138,10 +146,10 @@ impl World {
                 let Some(ticket) = self.checks.ticket_of(key) else { return };
                 let (at, site) = (self.nodes[i].now(self.time), &mut self.checks.renewals.sites[i]);
                 site.begin(header.life.nonce);
-                let mut known = site.attempts.iter().rev();
-                if !known.any(|a| a.ticket == ticket && a.ballot == *ballot && a.number == *attempt) {
-                    let attempt = Attempt { ticket, ballot: *ballot, number: *attempt, at };
-                    push(&mut site.attempts, attempt, SENDINGS_MAX);
+                let attempts = &mut site.attempts[ticket];
+                if !attempts.iter().rev().any(|a| a.ballot == *ballot && a.number == *attempt) {
+                    let attempt = Attempt { ballot: *ballot, number: *attempt, at };
+                    push(attempts, attempt, SENDINGS_MAX);
                 }
             }
             Body::Forgo { tickets } => {
@@ -159,8 +167,8 @@ impl World {
             Body::Accepted { key, ballot, attempt } => {
                 let Some(t) = self.checks.ticket_of(key) else { return };
                 let site = &self.checks.renewals.sites[to];
-                let same = |a: &&Attempt| a.ticket == t && a.ballot == *ballot && a.number == *attempt;
-                let base = site.attempts.iter().rev().find(same).map(|a| a.at);
+                let same = |a: &&Attempt| a.ballot == *ballot && a.number == *attempt;
+                let base = site.attempts[t].iter().rev().find(same).map(|a| a.at);
                 if let Some(base) = base.filter(|_| header.to.is_some() && header.to == site.nonce) {
                     self.record_answer(i, to, t, Some(*ballot), base);
                 }
@@ -170,10 +178,10 @@ impl World {
     }
 
     fn record_forgone(&mut self, i: usize, ticket: &sitegate_protocol::TicketName, ballot: Ballot) {
-        let Some(t) = self.checks.tickets.iter().position(|known| known.name == *ticket) else { return };
+        let Some(t) = self.checks.place_of(ticket) else { return };
         let site = &mut self.checks.renewals.sites[i];
-        if !site.forgone.contains(&(t, ballot)) {
-            push(&mut site.forgone, (t, ballot), SENDINGS_MAX);
+        if !site.forgone[t].contains(&ballot) {
+            push(&mut site.forgone[t], ballot, SENDINGS_MAX);
             site.answers.iter_mut().for_each(|by_ticket| by_ticket[t].retain(|a| a.ballot != ballot));
         }
     }
@@ -198,32 +206,36 @@ impl World {
         (supported(memory, &self.nodes[site]) == Some(durable)).then_some(durable)
     }
 
-    /// After anything that a site did: whatever deadline is new is justified by answers that it was sent.
-    pub(super) fn check_leases(&mut self, i: usize) {
-        if !self.nodes[i].is_site() {
-            return;
-        }
-        for t in 0..self.checks.tickets.len() {
-            self.record_own(i, t);
-            let Some(process) = &self.nodes[i].process else { return };
-            if let Some(lease) = process.member.lease(&self.checks.tickets[t].name) {
-                self.check_lease(i, t, &lease);
-            }
-        }
-    }
-
-    /// The site itself would answer at once, as long as its own vote stands.
-    fn record_own(&mut self, i: usize, t: usize) {
+    /// The site itself would answer at once, as long as its own vote stands: whenever it handles something, until another
+    /// register is on its disk. Recorded when somebody asks for it, and before it ends.
+    pub(super) fn record_own(&mut self, i: usize, key: &Key) {
         let node = &self.nodes[i];
+        let Some(t) = self.checks.ticket_of(key).filter(|_| node.is_site()) else { return };
         let Some(nonce) = node.process.as_ref().map(|process| process.member.life().nonce) else { return };
-        let register = node.disk.durable.registers.get(&self.checks.tickets[t].ownership);
+        let register = node.disk.durable.registers.get(key);
         if let Some(ballot) = register.and_then(|register| supported(register, node)) {
-            let answer = Answer { nonce, ballot, base: node.now(self.time) };
-            self.checks.renewals.sites[i].answered(i, t, answer);
+            let site = &mut self.checks.renewals.sites[i];
+            site.answered(i, t, Answer { nonce, ballot, base: site.handled });
         }
     }
 
-    fn check_lease(&mut self, i: usize, t: usize, lease: &LeaseView) {
+    /// After anything that a site may have done about ticket `t`: whatever deadline is new is justified by answers that it was
+    /// sent.
+    pub(super) fn check_lease(&mut self, i: usize, t: usize) {
+        let process = self.nodes[i].process.as_ref();
+        let lease = process.and_then(|process| process.member.lease(&self.checks.tickets[t].name));
+        let fencing = &mut self.checks.seen[i].fencing;
+        if lease.is_some_and(|lease| lease.fencing_until.is_some()) {
+            fencing.insert(t);
+        } else {
+            fencing.remove(&t);
+        }
+        if let Some(lease) = lease {
+            self.check_lease_of(i, t, &lease);
+        }
+    }
+
+    fn check_lease_of(&mut self, i: usize, t: usize, lease: &LeaseView) {
         let in_force = (lease.ballot, lease.expire);
         let before = self.checks.renewals.sites[i].leases[t].filter(|before| before.token == lease.token);
         let known = before.is_some_and(|b| {
@@ -232,9 +244,10 @@ impl World {
         if known {
             return;
         }
+        let key = self.checks.tickets[t].ownership.clone();
+        self.record_own(i, &key);
         let previous = before.map_or(in_force, |b| b.in_force[usize::from(b.in_force[0] == in_force)]);
         if before.is_none_or(|b| b.in_force[0] != in_force) {
-            let key = self.checks.tickets[t].ownership.clone();
             self.check_chosen(i, &key, lease.ballot, "renews");
         }
         let mut latest = before.map_or(lease.ordered, |b| b.latest);

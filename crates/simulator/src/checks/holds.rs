@@ -17,27 +17,14 @@ pub(crate) struct Hold {
 }
 
 impl World {
-    /// I1: after anything that a member did.
-    pub(super) fn checks_holds(&mut self, i: usize) {
-        if !self.nodes[i].is_site() {
-            return;
-        }
-        for t in 0..self.checks.tickets.len() {
-            let Some(process) = &self.nodes[i].process else { return };
-            let ticket = self.checks.tickets[t].name.clone();
-            let held = process.member.holds(&ticket);
-            self.check_deadman(i, t);
-            match held {
-                Some((token, deadline)) => self.check_held(i, ticket, token, deadline),
-                None => {
-                    // Given up in time: the span ends where the release begins, not at its deadline.
-                    if let Some(hold) = self.checks.holds.get_mut(&(ticket, i))
-                        && hold.receipted
-                    {
-                        hold.end = hold.end.min(self.time);
-                    }
-                }
-            }
+    /// I1, I12: after anything that a member may have done about ticket `t`.
+    pub(super) fn check_hold(&mut self, i: usize, t: usize) {
+        let Some(process) = &self.nodes[i].process else { return };
+        let ticket = &self.checks.tickets[t].name;
+        let held = process.member.holds(ticket).map(|held| (ticket.clone(), held));
+        self.check_deadman(i, t);
+        if let Some((ticket, (token, deadline))) = held {
+            self.check_held(i, ticket, token, deadline);
         }
     }
 
@@ -53,9 +40,10 @@ impl World {
         }
     }
 
-    /// I12: after anything that the deadman of `i` was told.
+    /// I12: after anything that the deadman of `i` was told. The same deadline of the same tenure is looked at again when
+    /// the terms of the tenure change.
     pub(crate) fn checks_deadman(&mut self, i: usize) {
-        (0..self.checks.tickets.len()).for_each(|t| self.check_deadman(i, t));
+        self.leases_to_look_at(i).into_iter().for_each(|t| self.check_deadman(i, t));
     }
 
     fn check_held(&mut self, i: usize, ticket: TicketName, token: Token, deadline: Deadline) {

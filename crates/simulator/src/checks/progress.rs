@@ -154,10 +154,10 @@ impl World {
     }
 
     pub(crate) fn expect_all_vote(&mut self, within: Time) {
-        let all_vote = |world: &Self| (0..world.nodes.len()).all(|i| world.nodes[i].votes(world.time));
+        let all_vote = |world: &Self| (0..world.nodes.len()).all(|i| world.nodes[i].votes());
         self.until(within, all_vote);
         for i in 0..self.nodes.len() {
-            if !self.nodes[i].votes(self.time) {
+            if !self.nodes[i].votes() {
                 let now = self.nodes[i].now(self.time);
                 let standing = self.nodes[i].process.as_ref().map(|p| p.member.view(now).standing);
                 let what = format!("{:?} does not vote: {standing:?}", self.nodes[i].id);

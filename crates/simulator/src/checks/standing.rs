@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use sitegate_protocol::{Ballot, Body, Duty, Epoch, Header, Identity, Key, Member, Nonce, Note, readmitters};
+use sitegate_protocol::{
+    Ballot, Body, Duty, Epoch, Header, Identity, Key, Member, Nonce, Note, Step, readmitters,
+};
 
 use crate::clock::Time;
 use crate::world::World;
@@ -15,8 +17,6 @@ const BALLOTS_MAX: usize = 64;
 pub(super) struct Standings {
     memory: Vec<Memory>,
     promises: BTreeMap<Key, BTreeMap<Ballot, Vec<Promised>>>,
-    /// The proposals of each process for which it is known to have counted a quorum.
-    counted: BTreeMap<u64, Vec<(Key, Ballot)>>,
 }
 
 /// What the observer remembers of a member's memory.
@@ -45,7 +45,7 @@ struct Promised {
 
 impl Standings {
     pub(super) fn new(n: usize) -> Self {
-        Self { memory: vec![Memory::default(); n], promises: BTreeMap::new(), counted: BTreeMap::new() }
+        Self { memory: vec![Memory::default(); n], promises: BTreeMap::new() }
     }
 
     pub(super) fn committing(&mut self, i: usize, time: Time) {
@@ -75,7 +75,6 @@ impl World {
     /// A process has died. If it had made up for what it forgot, and was killed before it could say so, nobody knows.
     pub(super) fn checks_memory_lost(&mut self, i: usize) {
         let duty = self.nodes[i].disk.durable.own.duty;
-        self.checks.standings.counted.remove(&self.nodes[i].generation);
         let memory = &mut self.checks.standings.memory[i];
         memory.forgot &= duty != Duty::None;
     }
@@ -176,23 +175,9 @@ impl World {
     }
 
     /// After anything that a member did: where it has just counted a quorum of promises, there was one.
-    pub(super) fn check_quorums(&mut self, i: usize) {
-        let Some(process) = &self.nodes[i].process else { return };
-        let generation = self.nodes[i].generation;
-        if process.member.proposals().next().is_none() {
-            self.checks.standings.counted.remove(&generation);
-            return;
-        }
-        let counted = self.checks.standings.counted.entry(generation).or_default();
-        let proposes =
-            |(key, ballot): &(Key, Ballot)| process.member.proposals().any(|(k, b)| b == *ballot && k == key);
-        counted.retain(proposes);
-        let is_new = |(key, ballot): &(&Key, Ballot)| !counted.iter().any(|(k, b)| b == ballot && k == *key);
-        let new: Vec<(Key, Ballot)> =
-            process.member.proposals().filter(is_new).map(|(key, ballot)| (key.clone(), ballot)).collect();
-        for (key, ballot) in new {
-            self.check_quorum(i, &key, ballot);
-            self.checks.standings.counted.entry(generation).or_default().push((key, ballot));
+    pub(super) fn check_quorums(&mut self, i: usize, step: &Step) {
+        for (key, ballot) in step.proposals() {
+            self.check_quorum(i, key, ballot);
         }
     }
 
