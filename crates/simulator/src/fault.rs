@@ -1,6 +1,6 @@
 //! What goes wrong, and how long.
 
-use sitegate_protocol::{Event, Identity, Token};
+use sitegate_protocol::{Duty, Event, Identity, Token};
 
 use crate::clock::{MS, SECOND, Time};
 use crate::fenced::ticket_of;
@@ -346,10 +346,16 @@ impl World {
         true
     }
 
+    /// Whether `j` votes, and would again if its process ended now: that it has recovered is on its disk.
+    fn votes_for_good(&self, j: usize) -> bool {
+        let node = &self.nodes[j];
+        node.votes() && node.disk.durable.own.duty == Duty::None
+    }
+
     /// A disk is put back in time, or lost: one at a time, since no protocol survives a majority that forgets.
     fn lose_disk(&mut self, i: usize) -> bool {
         let others_sound = self.may_lose_power(i);
-        let others_vote = (0..self.nodes.len()).filter(|&j| j != i && self.nodes[j].votes()).count();
+        let others_vote = (0..self.nodes.len()).filter(|&j| j != i && self.votes_for_good(j)).count();
         if !self.plan.faults.disks || !others_sound || others_vote + 1 < self.nodes.len() {
             return false;
         }
