@@ -10,8 +10,8 @@ use sitegate_protocol::{
 use crate::clock::Time;
 use crate::world::World;
 
-/// Ballots of one register whose promises are remembered: more than are asked for at a time.
-const BALLOTS_MAX: usize = 64;
+/// Ballots of one register whose promises are remembered: more than are asked for while somebody stands still.
+const BALLOTS_MAX: usize = 1024;
 
 /// Who has promised what, and who has forgotten something.
 pub(super) struct Standings {
