@@ -1,8 +1,8 @@
-//! I4 (one value per ballot), I8, I9 (standby), I10: what is proposed.
+//! I4 (one value per ballot), I8, I10: what is proposed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sitegate_protocol::{Ballot, Key, Ownership, Proof, StandbyMode, Takeover, TicketName, Token, Value};
+use sitegate_protocol::{Ballot, Key, Ownership, Proof, Takeover, TicketName, Token, Value};
 
 use crate::clock::Time;
 use crate::fenced::name_of;
@@ -52,18 +52,6 @@ impl World {
         let new = self.check_one_value(key, ballot, value);
         if let (Key::Ownership(ticket), Value::Ownership(ownership), true) = (key, value, new) {
             self.check_proposal(i, ticket, ownership);
-            self.check_online(i, ticket, ballot, ownership);
-        }
-    }
-
-    /// I9: whoever begins a tenure knows of no standby of its own.
-    fn check_online(&mut self, i: usize, ticket: &TicketName, ballot: Ballot, ownership: &Ownership) {
-        let begins = ownership.held().is_some_and(|tenancy| tenancy.token == Token::of(ballot));
-        let register = self.nodes[i].disk.durable.registers.get(&Key::Standby(self.nodes[i].id));
-        let standby = register.and_then(|register| register.accepted()?.value.standby().cloned());
-        if let Some(standby) = standby.filter(|s| begins && s.mode != StandbyMode::Online) {
-            let what = format!("{:?} begins a tenure of {ticket} during {standby:?}", self.nodes[i].id);
-            self.checks.violate("I9", self.time, what);
         }
     }
 
