@@ -50,6 +50,34 @@ fn nothing_is_armed_by_a_commit_that_took_longer_than_the_lease() {
     assert!(s.noted(PARIS, |note| matches!(note, Note::Acquired(..))), "its last words are told late");
 }
 
+/// What forbids a tenure may come with the very promises for it.
+#[test]
+fn a_site_that_hears_of_its_standby_with_its_promises_proposes_nothing() {
+    let mut s = Stage::born();
+    s.ask(LYON, Command::Standby(id_of(LYON), StandbyMode::Keep));
+    s.run(SECOND);
+    for to in [LYON, TIEBREAK] {
+        s.cut(PARIS, to, 4 * SECOND);
+    }
+    s.ask(TIEBREAK, Command::Grant(db(), id_of(PARIS)));
+    s.wait_for(2 * SECOND, "paris asks for promises", |s| s.round(PARIS).is_some());
+    s.isolate(PARIS, 3 * SECOND);
+    s.ask(TIEBREAK, Command::Standby(id_of(PARIS), StandbyMode::Keep));
+    let tenures = Rc::new(Cell::new(0));
+    let seen = Rc::clone(&tenures);
+    s.world.lost = Some(Box::new(move |from, _, frame| {
+        let tenure = says(
+            frame,
+            |body| matches!(body, Body::Accept { value, .. } if value.ownership().is_some_and(|o| o.held().is_some())),
+        );
+        seen.set(seen.get() + u32::from(from == PARIS && tenure));
+        false
+    }));
+    s.run(8 * SECOND);
+    assert!(s.noted(PARIS, |note| matches!(note, Note::Standby(site, _) if *site == id_of(PARIS))));
+    assert_eq!((tenures.get(), s.holder()), (0, None));
+}
+
 /// A number near the end of all numbers would leave no ballot for anybody else.
 #[test]
 fn a_round_far_above_all_others_is_not_promised() {
