@@ -159,3 +159,26 @@ class Flood(Fault):
     def heal(self):
         self.flood.kill()
         self.flood.wait(RELAY_S_MAX)
+
+
+class Forged(Fault):
+    """A stranger on the wire sends all packets to some members again, as they were and bent."""
+
+    def choose(self):
+        names = sorted(self.lab.machines)
+        self.detail = {"to": sorted(self.chance.sample(names, self.chance.randint(1, len(names))))}
+
+    def touches(self):
+        return {"stranger"}
+
+    def begin(self):
+        network = self.lab.network
+        line = [*network.enter_switch(), *PYTHON, str(HERE / "replay.py"), str(network.nodes), str(self.chance.randrange(1 << 30)),
+                *(str(self.lab.machines[name].node) for name in self.detail["to"])]
+        self.replay = subprocess.Popen(line, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+        if self.replay.stdout.readline() != "ready\n":
+            raise RuntimeError("nobody forges packets")
+
+    def heal(self):
+        self.replay.kill()
+        self.replay.wait(RELAY_S_MAX)

@@ -17,6 +17,7 @@ KINDS = {
     "partition-halves": network.PartitionHalves, "partition-pair": network.PartitionPair,
     "partition-pair-one-way": network.PartitionPairOneWay,
     "loss": network.Loss, "delay": network.Delay, "rate": network.Rate, "flood": network.Flood,
+    "forged": network.Forged,
     "kill-sitegated": signalled(machine.Killed, "sitegated"), "kill-fenced": signalled(machine.Killed, "sitegate-fenced"),
     "kill-both": signalled(machine.Killed, "both"), "kill-arbitrator": signalled(machine.Killed, "arbitrator"),
     "down-sitegated": signalled(machine.Down, "sitegated"), "down-arbitrator": signalled(machine.Down, "arbitrator"),

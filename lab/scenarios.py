@@ -7,7 +7,7 @@ of it is read from the shared file alone.
 import signal
 import time
 
-from fault_network import Flood
+from fault_network import Flood, Forged
 
 HOLDER, OTHER = "paris", "lyon"
 # On top of E + A: long enough for either system's rounds.
@@ -125,5 +125,25 @@ def flood(lab):
     hold(lab, AFTER_S)
 
 
+def forge(lab, victims):
+    fault = Forged(lab, lab.chance, "forged")
+    fault.detail = {"to": victims}
+    fault.begin()
+    hold(lab, SLOW_S / 2)
+    partition(lab)
+    fault.heal()
+    hold(lab, AFTER_S)
+
+
+def forged(lab):
+    """The holder is cut off, and a stranger sends everybody again what was sent to them up to 12 s ago, as it was and bent."""
+    forge(lab, sorted(lab.machines))
+
+
+def forged_to_holder(lab):
+    """The same to the holder alone."""
+    forge(lab, [HOLDER])
+
+
 SCENARIOS = {function.__name__.replace("_", "-"): function for function in (
-    daemon_killed, daemon_frozen, partition, cut_between, deaf, mute, loss_30, loss_50, slow_command, flood)}
+    daemon_killed, daemon_frozen, partition, cut_between, deaf, mute, loss_30, loss_50, slow_command, flood, forged, forged_to_holder)}
