@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use sitegate_protocol::{
-    Ballot, Body, Duty, Epoch, Header, Identity, Key, Member, Nonce, Note, Step, readmitters,
+    Ballot, Body, Duty, Epoch, Header, Identity, Key, Member, Nonce, Note, Own, Record, Step, readmitters,
 };
 
 use crate::clock::Time;
@@ -174,8 +174,14 @@ impl World {
         }
     }
 
-    /// After anything that a member did: where it has just counted a quorum of promises, there was one.
+    /// After anything that a member did: where it has just counted a quorum of promises, there was one. What it counted and then
+    /// gave up, as the same frame brought a new epoch, it had counted in the one before.
     pub(super) fn check_quorums(&mut self, i: usize, step: &Step) {
+        let epoch = |own: &Own| own.formation.as_ref().map(|formation| formation.epoch);
+        let before = epoch(&self.nodes[i].disk.durable.own);
+        if step.records().any(|record| matches!(record, Record::Own(own) if epoch(own) != before)) {
+            return;
+        }
         for (key, ballot) in step.proposals() {
             self.check_quorum(i, key, ballot);
         }
