@@ -21,10 +21,12 @@ RENEWALS = 2
 class BoothFormation:
     name = "booth"
     port = PORT
+    has_commands = True
 
     def __init__(self, options, network, ground, logs, writes, clock):
         self.programs, self.ground, self.writes, self.clock = options.booth, ground, writes, clock
         self.times, self.key = options.times, not options.no_key
+        self.takeover_s = self.times.expire_s + self.times.acquire_after_s
         self.roles = ROLES[options.members]
         self.sites = [name for name, role in self.roles.items() if role == "site"]
         self.machines = {name: Machine(name, node, network, ground, logs)

@@ -29,6 +29,7 @@ class Formation:
 
     name = "sitegate"
     port = PORT
+    has_commands = True
 
     def __init__(self, options, network, ground, logs, writes, clock):
         self.programs, self.pretend = options.programs, options.pretend
@@ -38,6 +39,8 @@ class Formation:
         self.machines = {name: Machine(name, node, network, ground, logs)
                          for node, name in enumerate(self.roles, 1)}
         self.times = options.times
+        # A lost ticket is taken over so long after its last renewal.
+        self.takeover_s = self.times.expire_s + self.times.acquire_after_s
 
     # Laying out.
 

@@ -8,6 +8,7 @@ import checker
 import faults
 import scenarios
 from booth import BoothFormation
+from etcd import EtcdFormation
 from formation import COMMAND_S_MAX, TICKETS, Formation
 from history import Log, Tail, read_events, read_writes, writers_of
 from machine import until
@@ -19,7 +20,7 @@ DUELS, SLACK_S = 1, 3.0
 LOOK_EVERY_S = 0.25
 # How far a machine's clocks may be ahead of the lab's: some months.
 AHEAD_S_MAX = 10_000_000
-SYSTEMS = {"sitegate": Formation, "booth": BoothFormation}
+SYSTEMS = {"sitegate": Formation, "booth": BoothFormation, "etcd": EtcdFormation}
 
 
 class Lab:

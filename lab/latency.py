@@ -2,7 +2,8 @@
 
 A command is counted from before its client starts to its return, and to the first write that proves it. Both systems are asked by
 their own command line on the same machine, and start the same writer; booth's through `cluster.py`, sitegate's through a hook written in
-Python, whose start is counted too. A failover is a power cut of the holder, less E + A, since that is waited for on purpose.
+Python, whose start is counted too. A failover is a power cut of the holder, less the lease (E + A; E with etcd, which knows no A),
+since that is waited for on purpose.
 """
 
 import statistics
@@ -45,7 +46,8 @@ class Latency:
         done, said = command()
         if not done:
             raise RuntimeError(f"{what}: {said}")
-        self.sample(f"{what}: command to done", time.monotonic() - began)
+        if self.formation.has_commands:
+            self.sample(f"{what}: command to done", time.monotonic() - began)
         return began
 
     def first_write(self, site, after):
@@ -86,8 +88,8 @@ class Latency:
         other = OTHER if holder == HOLDER else HOLDER
         began = time.monotonic()
         self.lab.machines[holder].power_off()
-        self.sample("failover: power cut to first write elsewhere, less E + A",
-                    self.first_write(other, began) - began - times.expire_s - times.acquire_after_s)
+        self.sample("failover: power cut to first write elsewhere, less the lease",
+                    self.first_write(other, began) - began - self.formation.takeover_s)
         self.lab.machines[holder].mend()
         self.lab.machines[holder].boot(self.lab.offsets())
         until(f"{holder} is well", lambda: self.formation.is_well(holder))
