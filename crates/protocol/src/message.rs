@@ -315,6 +315,19 @@ impl Body {
         )
     }
 
+    /// Whether it belongs to a round: an ask for promises or votes, or an answer to one.
+    pub(crate) const fn is_of_round(&self) -> bool {
+        matches!(
+            self,
+            Self::Prepare { .. }
+                | Self::Promise { .. }
+                | Self::Nack { .. }
+                | Self::Leased { .. }
+                | Self::Accept { .. }
+                | Self::Accepted { .. }
+        )
+    }
+
     /// Whether it may pass a running commit: it neither reads nor writes what is being committed.
     #[must_use]
     pub const fn is_prompt(&self) -> bool {

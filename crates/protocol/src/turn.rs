@@ -27,6 +27,8 @@ pub struct Step {
     pub(crate) replies: Vec<(CommandId, Reply, Option<Deadline>)>,
     pub(crate) notes: Vec<Note>,
     pub(crate) fatal: Option<Fatal>,
+    /// Whether a new epoch begins with it.
+    pub(crate) epoch: bool,
 }
 
 /// One thing to say.
@@ -86,6 +88,17 @@ impl Step {
             _ => None,
         })
     }
+
+    /// A new epoch begins. Everything said from now on is said in it: what belongs to the rounds of the one before, and has not
+    /// left, never does.
+    pub(crate) fn begin_epoch(&mut self) {
+        self.epoch = true;
+        #[cfg(sitegate_mutants)]
+        if planted(Mutant::RoundOutlivesEpoch) {
+            return;
+        }
+        self.sends.retain(|send| !send.body.is_of_round());
+    }
 }
 
 impl Turn {
@@ -98,6 +111,9 @@ impl Turn {
     pub fn add(&mut self, step: Step) {
         self.records.extend(step.records.into_iter().map(|record| (record.slot(), record)));
         self.rest.serial = self.rest.serial.max(step.serial);
+        if step.epoch {
+            self.rest.begin_epoch();
+        }
         join(&mut self.rest.sends, step.sends);
         join(&mut self.rest.orders, step.orders);
         join(&mut self.rest.checks, step.checks);

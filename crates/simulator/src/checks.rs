@@ -180,6 +180,7 @@ impl World {
             match body {
                 Body::Accept { key, ballot, value, .. } => {
                     self.check_proposed(i, key, *ballot, value);
+                    self.check_asked(i, &frame.header, key, *ballot);
                 }
                 Body::Chosen { key, ballot, value } => self.check_announced(i, key, *ballot, value),
                 Body::Epoch { ballot, identities } if *ballot > Ballot::ZERO => {

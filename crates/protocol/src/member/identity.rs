@@ -83,6 +83,8 @@ impl Member {
             _ => {}
         }
         let before = self.durable.own.formation.replace(identities.clone());
+        self.out.begin_epoch();
+        self.loopback.retain(|body| !body.is_of_round());
         self.header_durable = false;
         #[cfg(sitegate_mutants)]
         if planted(Mutant::EpochBeforeCommit) {

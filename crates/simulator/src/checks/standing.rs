@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use sitegate_protocol::{
-    Ballot, Body, Duty, Epoch, Header, Identity, Key, Member, Nonce, Note, Own, Record, Step, readmitters,
+    Ballot, Body, Duty, Epoch, Header, Identity, Key, Member, Nonce, Note, Step, readmitters,
 };
 
 use crate::clock::Time;
@@ -16,7 +16,7 @@ const BALLOTS_MAX: usize = 1024;
 /// Who has promised what, and who has forgotten something.
 pub(super) struct Standings {
     memory: Vec<Memory>,
-    promises: BTreeMap<Key, BTreeMap<Ballot, Vec<Promised>>>,
+    rounds: BTreeMap<Key, BTreeMap<Ballot, Round>>,
 }
 
 /// What the observer remembers of a member's memory.
@@ -33,6 +33,14 @@ struct Memory {
     committing: Time,
 }
 
+/// What came of one ballot.
+#[derive(Default)]
+struct Round {
+    promises: Vec<Promised>,
+    /// The epoch in which its proposer counted them.
+    counted: Option<Epoch>,
+}
+
 /// A promise, as it left.
 #[derive(Clone, Copy)]
 struct Promised {
@@ -45,7 +53,7 @@ struct Promised {
 
 impl Standings {
     pub(super) fn new(n: usize) -> Self {
-        Self { memory: vec![Memory::default(); n], promises: BTreeMap::new() }
+        Self { memory: vec![Memory::default(); n], rounds: BTreeMap::new() }
     }
 
     pub(super) fn committing(&mut self, i: usize, time: Time) {
@@ -156,10 +164,10 @@ impl World {
     }
 
     fn record_promise(&mut self, by: usize, header: &Header, key: &Key, ballot: Ballot) {
-        let promises = &mut self.checks.standings.promises;
-        let of_key = match promises.get_mut(key) {
+        let rounds = &mut self.checks.standings.rounds;
+        let of_key = match rounds.get_mut(key) {
             Some(of_key) => of_key,
-            None => promises.entry(key.clone()).or_default(),
+            None => rounds.entry(key.clone()).or_default(),
         };
         let promised = Promised {
             by,
@@ -168,28 +176,37 @@ impl World {
             epoch: header.epoch,
             to: header.to,
         };
-        of_key.entry(ballot).or_default().push(promised);
+        of_key.entry(ballot).or_default().promises.push(promised);
         if of_key.len() > BALLOTS_MAX {
             of_key.pop_first();
         }
     }
 
-    /// After anything that a member did: where it has just counted a quorum of promises, there was one. What it counted and then
-    /// gave up, as the same frame brought a new epoch, it had counted in the one before.
+    /// After anything that a member did: where it has just counted a quorum of promises, there was one.
     pub(super) fn check_quorums(&mut self, i: usize, step: &Step) {
-        let epoch = |own: &Own| own.formation.as_ref().map(|formation| formation.epoch);
-        let before = epoch(&self.nodes[i].disk.durable.own);
-        if step.records().any(|record| matches!(record, Record::Own(own) if epoch(own) != before)) {
-            return;
-        }
         for (key, ballot) in step.proposals() {
             self.check_quorum(i, key, ballot);
         }
     }
 
+    /// A proposal leaves: in the epoch in which its promises were counted. Votes for it are counted in that one.
+    pub(super) fn check_asked(&mut self, i: usize, header: &Header, key: &Key, ballot: Ballot) {
+        let round = self.checks.standings.rounds.get(key).and_then(|of_key| of_key.get(&ballot));
+        let counted = round.and_then(|round| round.counted);
+        if let Some(epoch) = counted.filter(|epoch| *epoch != header.epoch) {
+            let what = format!(
+                "{:?} proposes {key:?} at {ballot} in epoch {}; its promises were counted in epoch {}",
+                self.nodes[i].id, header.epoch.0, epoch.0
+            );
+            self.checks.violate("I11", self.time, what);
+        }
+    }
+
     fn check_quorum(&mut self, i: usize, key: &Key, ballot: Ballot) {
         let Some(member) = self.nodes[i].process.as_ref().map(|process| &process.member) else { return };
-        let promises = self.checks.standings.promises.get(key).and_then(|of_key| of_key.get(&ballot));
+        let epoch = member.formation().map(|formation| formation.epoch);
+        let rounds = self.checks.standings.rounds.get(key);
+        let promises = rounds.and_then(|of_key| of_key.get(&ballot)).map(|round| &round.promises);
         let mut counted: Vec<usize> = promises
             .into_iter()
             .flatten()
@@ -208,6 +225,11 @@ impl World {
                 self.nodes[i].id
             );
             self.checks.violate("I11", self.time, what);
+        }
+        if let Some(of_key) = self.checks.standings.rounds.get_mut(key)
+            && let Some(round) = of_key.get_mut(&ballot)
+        {
+            round.counted = epoch;
         }
     }
 
