@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use sitegate_protocol::{Ballot, Bar, Body, Command, Frame, Key, Note, StandbyMode};
+use sitegate_protocol::{Ballot, Bar, Body, Command, Frame, Key, Note, StandbyMode, Value};
 
 use super::*;
 
@@ -50,31 +50,38 @@ fn nothing_is_armed_by_a_commit_that_took_longer_than_the_lease() {
     assert!(s.noted(PARIS, |note| matches!(note, Note::Acquired(..))), "its last words are told late");
 }
 
-/// What forbids a tenure may come with the very promises for it.
+/// What forbids a tenure may come in the very frame that has the last promise for it.
 #[test]
 fn a_site_that_hears_of_its_standby_with_its_promises_proposes_nothing() {
     let mut s = Stage::born();
     s.ask(LYON, Command::Standby(id_of(LYON), StandbyMode::Keep));
     s.run(SECOND);
-    for to in [LYON, TIEBREAK] {
-        s.cut(PARIS, to, 4 * SECOND);
-    }
+    let (asks, hears, tenures) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(true)), Rc::new(Cell::new(0)));
+    let (may_ask, may_hear, seen) = (Rc::clone(&asks), Rc::clone(&hears), Rc::clone(&tenures));
+    s.world.lost = Some(Box::new(move |from, to, frame| {
+        let asks = |body: &Body| matches!(body, Body::Prepare { key: Key::Ownership(_), .. });
+        let promises = |body: &Body| matches!(body, Body::Promise { .. });
+        let held = |value: &Value| value.ownership().is_some_and(|ownership| ownership.held().is_some());
+        let tenure = |body: &Body| matches!(body, Body::Accept { value, .. } if held(value));
+        seen.set(seen.get() + u32::from(from == PARIS && says(frame, tenure)));
+        let heard = may_hear.get() || (from == TIEBREAK && says(frame, promises));
+        (from == PARIS && !may_ask.get() && says(frame, asks)) || (to == PARIS && !heard)
+    }));
     s.ask(TIEBREAK, Command::Grant(db(), id_of(PARIS)));
     s.wait_for(2 * SECOND, "paris asks for promises", |s| s.round(PARIS).is_some());
-    s.isolate(PARIS, 3 * SECOND);
+    hears.set(false);
     s.ask(TIEBREAK, Command::Standby(id_of(PARIS), StandbyMode::Keep));
-    let tenures = Rc::new(Cell::new(0));
-    let seen = Rc::clone(&tenures);
-    s.world.lost = Some(Box::new(move |from, _, frame| {
-        let tenure = says(
-            frame,
-            |body| matches!(body, Body::Accept { value, .. } if value.ownership().is_some_and(|o| o.held().is_some())),
-        );
-        seen.set(seen.get() + u32::from(from == PARIS && tenure));
-        false
-    }));
-    s.run(8 * SECOND);
-    assert!(s.noted(PARIS, |note| matches!(note, Note::Standby(site, _) if *site == id_of(PARIS))));
+    let standby = Key::Standby(id_of(PARIS));
+    s.wait_for(2 * SECOND, "lyon votes for the standby", |s| {
+        s.world.nodes[LYON].disk.durable.registers.get(&standby).is_some_and(|r| r.accepted().is_some())
+    });
+    s.world.freeze(TIEBREAK, SECOND); // then it finds that vote and what paris asks
+    asks.set(true);
+    s.wait_for(4 * SECOND, "paris knows", |s| {
+        s.noted(PARIS, |note| matches!(note, Note::Standby(site, _) if *site == id_of(PARIS)))
+    });
+    hears.set(true);
+    s.run(4 * SECOND);
     assert_eq!((tenures.get(), s.holder()), (0, None));
 }
 
