@@ -277,7 +277,7 @@ impl Member {
         let me = self.settings.me;
         for _ in 0..PASSES_MAX {
             while let Some(body) = self.loopback.pop_front() {
-                self.mirror_accepts(me, core::slice::from_ref(&body));
+                self.mirror_accepts(now, me, core::slice::from_ref(&body));
                 self.on_body(now, me, self.life.nonce, body);
             }
             let due = if timers { self.timers.take_due(now) } else { Vec::new() };

@@ -25,6 +25,8 @@ pub(crate) struct Mirror {
     version: u64,
     states: VecDeque<State>,
     unmatched: VecDeque<(Digest, Now)>,
+    /// The newest base of any state.
+    newest: Option<Now>,
     /// Acks running that matched an old state only.
     behind: u8,
     /// A listing that is being collected.
@@ -68,6 +70,7 @@ impl Mirror {
             version: 0,
             states: VecDeque::from([first]),
             unmatched: VecDeque::new(),
+            newest: None,
             behind: 0,
             listing: None,
         }
@@ -78,12 +81,12 @@ impl Mirror {
     }
 
     /// The acceptor has accepted these in one turn (`Some`), or supports the ticket no longer (`None`). With `own`,
-    /// the acceptor is this very process, which acks nothing between two changes.
+    /// the acceptor is this very process, which acks nothing between two changes. True if an ack that came earlier now counts.
     pub(crate) fn change(
         &mut self,
         changes: impl IntoIterator<Item = (TicketName, Option<Ballot>)>,
         own: bool,
-    ) {
+    ) -> bool {
         let unseen = own && self.states.back().is_some_and(|state| state.base.is_none());
         let next = if unseen { self.version } else { self.version + 1 };
         let mut changed = false;
@@ -102,12 +105,10 @@ impl Mirror {
                 self.entries.insert(ticket, Mirrored { ballot, since: next });
             }
         }
-        if changed {
-            self.push_state(next);
-        }
+        changed && self.push_state(next)
     }
 
-    fn push_state(&mut self, version: u64) {
+    fn push_state(&mut self, version: u64) -> bool {
         if version == self.version {
             self.states.pop_back();
         }
@@ -116,7 +117,9 @@ impl Mirror {
             self.states.pop_front();
         }
         let base = self.unmatched.iter().filter(|(d, _)| *d == self.digest).map(|(_, base)| *base).max();
+        self.newest = self.newest.max(base);
         self.states.push_back(State { version, digest: self.digest, base });
+        base.is_some()
     }
 
     /// An ack with `digest`, of a heartbeat sent at `base`. False if the mirror should be compared with a listing: no
@@ -127,6 +130,7 @@ impl Mirror {
         let digest = if planted(Mutant::DigestNotCompared) { self.digest } else { digest };
         if let Some(state) = self.states.iter_mut().rev().find(|state| state.digest == digest) {
             state.base = state.base.max(Some(base));
+            self.newest = self.newest.max(Some(base));
             self.behind = if state.version == latest { 0 } else { self.behind.saturating_add(1) };
             return self.behind < BEHIND_MAX;
         }
@@ -154,8 +158,8 @@ impl Mirror {
     }
 
     /// The newest heartbeat that renewed any ticket at this acceptor, by when it was sent.
-    pub(crate) fn newest_base(&self) -> Option<Now> {
-        self.states.iter().filter_map(|state| state.base).max()
+    pub(crate) const fn newest_base(&self) -> Option<Now> {
+        self.newest
     }
 
     /// Whether the acceptor was last seen to support `ticket` at `ballot`.

@@ -39,7 +39,7 @@ impl Member {
             Acquaintance::Member => {
                 self.hear(now, &header);
                 let bodies: alloc::vec::Vec<Body> = bodies.collect();
-                self.mirror_accepts(from, &bodies);
+                self.mirror_accepts(now, from, &bodies);
                 for body in bodies {
                     self.on_body(now, from, nonce, body);
                 }

@@ -7,21 +7,30 @@ use sitegate_mutant::{Mutant, planted};
 
 use super::Member;
 use super::tenure::Tenure;
-use super::ticket::{Stage, State};
+use super::ticket::{Local, Stage, State};
 use crate::event::{Extension, Order};
-use crate::ids::{MemberId, TicketName};
+use crate::ids::TicketName;
 use crate::mirror::Mirror;
 use crate::quorum::kth_newest;
 use crate::time::{Deadline, Now};
 
+/// What bases that have changed lead to.
+#[derive(Default)]
+struct Due {
+    /// Whatever is being fenced already.
+    fenced: Vec<TicketName>,
+    /// By deadline.
+    extensions: BTreeMap<(u64, u64), Extension>,
+}
+
 impl Member {
     /// The end of the lease as the bases have it: the majority-th newest, plus E(1−ρ).
     pub(super) fn lease_end(&self, ticket: &TicketName, tenure: &Tenure) -> Option<Deadline> {
-        self.end_by(tenure, |_, mirror| mirror.base(ticket, tenure.ballot))
+        self.end_by(tenure, |mirror| mirror.base(ticket, tenure.ballot))
     }
 
-    /// The same with `ack` in place of the bases that acks have made, by acceptor.
-    fn end_by(&self, tenure: &Tenure, ack: impl Fn(MemberId, &Mirror) -> Option<Now>) -> Option<Deadline> {
+    /// The same with `ack` in place of the bases that acks have made.
+    fn end_by(&self, tenure: &Tenure, ack: impl Fn(&Mirror) -> Option<Now>) -> Option<Deadline> {
         let mut bases: Vec<Now> = Vec::with_capacity(self.peers.len());
         for (&id, peer) in &self.peers {
             let Some(life) = peer.life else { continue };
@@ -29,7 +38,7 @@ impl Member {
             let mirror = peer.mirror.as_ref().filter(|mirror| mirror.nonce() == life.nonce);
             #[cfg(sitegate_mutants)]
             let mirror = mirror.or(peer.mirror.as_ref().filter(|_| planted(Mutant::MirrorKeptOverRestart)));
-            bases.extend(vote.max(mirror.and_then(|mirror| ack(id, mirror))));
+            bases.extend(vote.max(mirror.and_then(&ack)));
         }
         let needed = self.settings.majority();
         #[cfg(sitegate_mutants)]
@@ -44,54 +53,61 @@ impl Member {
 
     /// Orders later deadlines for all tenures whose bases allow it, and earlier ones where E has shrunk.
     pub(super) fn extend(&mut self, now: Now) {
+        let due = self.due_extensions(now, self.locals.iter());
+        self.order_extensions(now, due);
+    }
+
+    /// The same for one ticket, where nothing has changed for others.
+    pub(super) fn extend_ticket(&mut self, now: Now, ticket: &TicketName) {
+        let local = self.locals.get(ticket);
+        let due = self.due_extensions(now, local.into_iter().map(|local| (ticket, local)));
+        self.order_extensions(now, due);
+    }
+
+    fn due_extensions<'a>(&self, now: Now, locals: impl Iterator<Item = (&'a TicketName, &'a Local)>) -> Due {
+        let mut due = Due::default();
         if !self.fence.is_up() {
-            return;
+            return due;
         }
-        let mut fenced: Vec<TicketName> = Vec::new();
-        let mut by_deadline: BTreeMap<(u64, u64), Extension> = BTreeMap::new();
-        let mirrors = self.peers.iter().filter_map(|(&id, peer)| Some((id, peer.mirror.as_ref()?)));
-        let newest: BTreeMap<MemberId, Option<Now>> = mirrors.map(|(id, m)| (id, m.newest_base())).collect();
-        for (ticket, local) in self.locals.iter() {
+        for (ticket, local) in locals {
             if matches!(local.state, State::Leaving(.., Stage::Fencing)) {
-                fenced.push(ticket.clone());
+                due.fenced.push(ticket.clone());
                 continue;
             }
             let Some(tenure) = local.state.tenure().filter(|tenure| tenure.is_armed()) else { continue };
-            let Some(target) = self.extended(now, ticket, tenure, &newest) else { continue };
-            let group = by_deadline
+            let Some(target) = self.extended(now, ticket, tenure) else { continue };
+            let group = due
+                .extensions
                 .entry((target.boot.0, target.raw.0))
                 .or_insert_with(|| Extension { deadline: target, tickets: Vec::new() });
             group.tickets.push((ticket.clone(), tenure.terms.token));
         }
-        for ticket in fenced {
+        due
+    }
+
+    fn order_extensions(&mut self, now: Now, due: Due) {
+        for ticket in due.fenced {
             self.drive_soon(now, &ticket); // no deadman to extend: its lease is looked at instead
         }
-        for extension in by_deadline.values() {
+        for extension in due.extensions.values() {
             for (ticket, _) in &extension.tickets {
                 if let Some(tenure) = self.locals.get_mut(ticket).and_then(|local| local.state.tenure_mut()) {
                     tenure.ordered = extension.deadline;
                 }
             }
         }
-        if !by_deadline.is_empty() {
+        if !due.extensions.is_empty() {
             self.fence.asked(now);
-            self.order(Order::Extend(by_deadline.into_values().collect()), None);
+            self.order(Order::Extend(due.extensions.into_values().collect()), None);
         }
     }
 
-    /// The deadline to order for an armed tenure, if its bases allow another than the one that was. `newest` has the newest
-    /// base that each acceptor's acks have made for any ticket.
-    fn extended(
-        &self,
-        now: Now,
-        ticket: &TicketName,
-        tenure: &Tenure,
-        newest: &BTreeMap<MemberId, Option<Now>>,
-    ) -> Option<Deadline> {
+    /// The deadline to order for an armed tenure, if its bases allow another than the one that was.
+    fn extended(&self, now: Now, ticket: &TicketName, tenure: &Tenure) -> Option<Deadline> {
         let shrunk = tenure.expire < tenure.terms.expire;
         let later = |target: Deadline| target.boot > tenure.ordered.boot;
         // Most answers renew nothing: with many tickets this finds out without a look at what is supported.
-        let at_best = self.end_by(tenure, |id, _| newest.get(&id).copied().flatten());
+        let at_best = self.end_by(tenure, Mirror::newest_base);
         if !shrunk && !at_best.is_some_and(later) {
             return None;
         }

@@ -297,7 +297,7 @@ impl Member {
     }
 
     /// Follows in the mirror of `from` what its accepts in one frame have changed.
-    pub(super) fn mirror_accepts(&mut self, from: MemberId, bodies: &[Body]) {
+    pub(super) fn mirror_accepts(&mut self, now: Now, from: MemberId, bodies: &[Body]) {
         let changes: Vec<(TicketName, Option<Ballot>)> = bodies
             .iter()
             .filter_map(|body| match body {
@@ -311,8 +311,9 @@ impl Member {
         let own = from == self.settings.me;
         if let Some(mirror) = self.peers.get_mut(&from).and_then(|peer| peer.mirror.as_mut())
             && !changes.is_empty()
+            && mirror.change(changes, own)
         {
-            mirror.change(changes, own);
+            self.extend(now);
         }
     }
 }

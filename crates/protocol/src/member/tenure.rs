@@ -153,7 +153,7 @@ impl Member {
             other => other,
         };
         self.announce_tenure(ticket);
-        self.extend(now);
+        self.extend_ticket(now, ticket);
         self.drive_commands(now);
         self.drive_soon(now, ticket);
     }
@@ -172,7 +172,7 @@ impl Member {
         let tenure = self.locals.get_mut(ticket).and_then(|local| local.state.tenure_mut());
         if let Some(tenure) = tenure.filter(|tenure| tenure.ballot == ballot) {
             tenure.votes.count(from, nonce, attempt);
-            self.extend(now);
+            self.extend_ticket(now, ticket);
         }
     }
 

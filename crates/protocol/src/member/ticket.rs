@@ -393,7 +393,7 @@ impl Member {
         self.answer_waiters(&mut local, ticket, ownership, ballot);
         self.locals.insert(ticket.clone(), local);
         self.announce_tenure(ticket);
-        self.extend(now);
+        self.extend_ticket(now, ticket);
         self.drive_soon(now, ticket);
     }
 
