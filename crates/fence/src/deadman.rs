@@ -34,7 +34,7 @@ use sitegate_fence_client::wire::{
 
 pub use change::InUse;
 use fence::Fence;
-pub use lease::{Barred, Lease, Leases, may_exec};
+pub use lease::{Barred, Changes, Lease, Leases, may_exec};
 pub use step::{Acts, Order, Record, RunId, Save, Saved, Step, Unsaved};
 pub use view::{Phase, State, View};
 
@@ -58,7 +58,8 @@ pub struct Deadman {
     plans: Plans,
     next_run: u64,
     next_save: u64,
-    leases_changed: bool,
+    /// The resources of whose leases something has changed.
+    changed: BTreeSet<Name>,
     acts: Acts,
 }
 
@@ -100,6 +101,26 @@ struct Armed {
     activity: Activity,
 }
 
+impl Resource {
+    /// When its tenure ends by itself, or the present step of its fence has taken too long.
+    fn due(&self) -> Option<Deadline> {
+        match &self.tenure {
+            Tenure::Fencing(fence) => fence.due(),
+            tenure => tenure.ends().map(|(_, deadline)| deadline),
+        }
+    }
+
+    fn lease(&self) -> Option<Lease> {
+        match &self.tenure {
+            Tenure::Armed(armed) => {
+                let Armed { token, incarnation, deadline, activity, run: _ } = armed.clone();
+                Some(Lease { token, incarnation, deadline, activity })
+            }
+            Tenure::Unarmed | Tenure::Arming { .. } | Tenure::Fencing(_) => None,
+        }
+    }
+}
+
 impl Tenure {
     /// Which token's tenure ends when by itself.
     fn ends(&self) -> Option<(Token, Deadline)> {
@@ -120,8 +141,10 @@ impl Tenure {
 impl Deadman {
     /// Lets time pass: fences what has reached its deadline, gives up on what overran its limit.
     pub fn tick(&mut self, now: Instant) {
-        let names: Vec<Name> = self.resources.keys().cloned().collect();
-        for name in names {
+        let is_due = |resource: &Resource| resource.due().is_some_and(|due| due.passed(now));
+        let due = self.resources.iter().filter(|(_, resource)| is_due(resource));
+        let due: Vec<Name> = due.map(|(name, _)| name.clone()).collect();
+        for name in due {
             self.expire(now, &name);
             self.overrun(now, &name);
         }
@@ -130,30 +153,23 @@ impl Deadman {
     /// When [`tick`](Self::tick) is due next: the earliest on each clock. `None` if nothing is armed or fenced.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Deadline> {
-        let due = self.resources.values().filter_map(|r| match &r.tenure {
-            Tenure::Fencing(fence) => fence.due(),
-            tenure => tenure.ends().map(|(_, deadline)| deadline),
-        });
-        due.reduce(Deadline::earliest)
+        self.resources.values().filter_map(Resource::due).reduce(Deadline::earliest)
     }
 
     /// The turn's step. Empty if nothing is to be done.
     pub fn take(&mut self) -> Step {
-        let leases = std::mem::take(&mut self.leases_changed).then(|| self.leases());
-        Step { leases, acts: std::mem::take(&mut self.acts) }
+        let changed = std::mem::take(&mut self.changed);
+        let leases = changed.into_iter().map(|name| {
+            let lease = self.resources.get(&name).and_then(Resource::lease);
+            (name, lease)
+        });
+        Step { leases: Changes(leases.collect()), acts: std::mem::take(&mut self.acts) }
     }
 
     /// The leases of everything that is armed.
     #[must_use]
     pub fn leases(&self) -> Leases {
-        let armed = self.resources.iter().filter_map(|(name, r)| match &r.tenure {
-            Tenure::Armed(a) => {
-                let Armed { token, incarnation, deadline, activity, run: _ } = a.clone();
-                Some((name.clone(), Lease { token, incarnation, deadline, activity }))
-            }
-            Tenure::Unarmed | Tenure::Arming { .. } | Tenure::Fencing(_) => None,
-        });
-        armed.collect()
+        self.resources.iter().filter_map(|(name, resource)| Some((name.clone(), resource.lease()?))).collect()
     }
 
     /// A record is durable: what waited for it goes on.
@@ -171,7 +187,7 @@ impl Deadman {
                     run: None,
                     activity: Activity::Idle,
                 });
-                self.leases_changed = true;
+                self.changed.insert(name.clone());
                 self.acts.notices.push(Notice::Armed { resource: name, token, deadline });
             }
             Tenure::Fencing(_) => self.receipt_saved(now, &name, seq),

@@ -258,9 +258,10 @@ impl World {
     pub(crate) fn carry_out_fencing(&mut self, i: usize) {
         let fence = &mut self.nodes[i].fence;
         let Some(deadman) = fence.deadman.as_mut() else { return };
-        let leases = &mut fence.leases;
+        let (leases, mut changed) = (&mut fence.leases, Vec::new());
         let (acts, _) = deadman.take().publish::<()>(|published| {
-            leases.clone_from(published);
+            published.apply(leases);
+            changed = published.names().cloned().collect();
             Ok(())
         });
         if !acts.saves.is_empty() {
@@ -275,7 +276,7 @@ impl World {
             }
         }
         self.set_fence_timer(i);
-        self.checks_deadman(i);
+        self.checks_deadman(i, &changed);
     }
 
     /// The record is on the disk a little later; a crash before that loses it.

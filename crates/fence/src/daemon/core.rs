@@ -173,10 +173,9 @@ impl Core {
                 break;
             }
             let mut changed = false;
-            let (path, boot_id) = (&self.programs.leases, &self.boot_id);
-            let (acts, published) = step.publish(|leases| {
+            let (acts, published) = step.publish(|_| {
                 changed = true;
-                leases::publish(path, boot_id, leases)
+                leases::publish(&self.programs.leases, &self.boot_id, &self.deadman.leases())
             });
             if changed {
                 self.published(published.map_err(|error| with_causes(&error)));

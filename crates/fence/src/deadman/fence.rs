@@ -111,7 +111,7 @@ impl Deadman {
             Tenure::Unarmed | Tenure::Fencing(_) => None,
             Tenure::Arming { token, .. } => Some(token),
             Tenure::Armed(armed) => {
-                self.leases_changed = true;
+                self.changed.insert(name.clone());
                 let open = armed.token;
                 self.give_up_program(name, armed);
                 Some(open)

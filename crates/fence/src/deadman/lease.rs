@@ -23,6 +23,27 @@ pub struct Lease {
 /// The leases of all armed resources. A resource that is not in it may not start anything.
 pub type Leases = BTreeMap<Name, Lease>;
 
+/// Which leases have changed, and what they are now; nothing where one is withdrawn. After a start it speaks of all resources.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Changes(pub(super) Vec<(Name, Option<Lease>)>);
+
+impl Changes {
+    /// Makes `leases` what they are now.
+    pub fn apply(&self, leases: &mut Leases) {
+        for (name, lease) in &self.0 {
+            match lease {
+                Some(lease) => drop(leases.insert(name.clone(), lease.clone())),
+                None => drop(leases.remove(name)),
+            }
+        }
+    }
+
+    /// Of which resources.
+    pub fn names(&self) -> impl Iterator<Item = &Name> {
+        self.0.iter().map(|(name, _)| name)
+    }
+}
+
 /// Whether a program of (`resource`, `token`) may be executed now, by the `leases` that are published. To be asked in the
 /// process that is about to exec, where a kill already finds it.
 ///

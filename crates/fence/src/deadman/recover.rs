@@ -36,7 +36,8 @@ impl Deadman {
         assert!(records.is_empty(), "records of resources without a schedule: {:?}", records.keys());
         let plans = Plans { at_once: at_once.max(1), running: BTreeSet::new(), waiting: VecDeque::new() };
         let acts = Acts::default();
-        let mut deadman = Self { resources, plans, next_run: 0, next_save: 0, leases_changed: true, acts };
+        let changed = resources.keys().cloned().collect();
+        let mut deadman = Self { resources, plans, next_run: 0, next_save: 0, changed, acts };
         for (name, token) in open {
             #[cfg(sitegate_mutants)]
             if planted(Mutant::DeadmanForgets) {

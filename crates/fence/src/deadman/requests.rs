@@ -51,7 +51,7 @@ impl Deadman {
             }
             Tenure::Armed(armed) => {
                 armed.set(token, deadline, incarnation)?;
-                self.leases_changed = true;
+                self.changed.insert(name.clone());
                 self.acts.notices.push(Notice::Armed { resource: name.clone(), token, deadline });
                 Ok(())
             }
@@ -84,7 +84,7 @@ impl Deadman {
             return Err(Refusal::DeadlinePast);
         }
         armed.set(token, deadline, incarnation)?;
-        self.leases_changed = true;
+        self.changed.insert(name.clone());
         self.acts.notices.push(Notice::Extended { resource: name.clone(), token, deadline });
         Ok(())
     }
@@ -106,7 +106,7 @@ impl Deadman {
                 armed.run = Some(run);
                 armed.activity = Activity::Starting;
                 let deadline = armed.deadline;
-                self.leases_changed = true;
+                self.changed.insert(name.clone());
                 self.acts.orders.push(Order::Start { run, resource: name.clone(), token, deadline });
             }
         }
@@ -136,7 +136,7 @@ impl Deadman {
         let deadline = armed.deadline;
         let given_up = armed.run.replace(run);
         armed.activity = Activity::Stopping;
-        self.leases_changed = true;
+        self.changed.insert(name.clone());
         if let Some(run) = given_up {
             self.acts.orders.push(Order::Cancel { run });
             let failed = Some("given up: the resource is to be stopped".to_owned());
@@ -226,7 +226,7 @@ impl Deadman {
         }
         armed.run = None;
         armed.activity = failed.map_or(done, |why| Activity::Failed(why.clone()));
-        self.leases_changed = true;
+        self.changed.insert(name.clone());
         Some(armed.token)
     }
 }

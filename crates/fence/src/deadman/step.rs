@@ -2,7 +2,7 @@
 
 use sitegate_fence_client::wire::{Deadline, Name, Notice, Reason, Receipt, Token};
 
-use super::lease::Leases;
+use super::lease::Changes;
 
 /// Names one run of a program or one kill; never used twice by the same deadman.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -22,7 +22,7 @@ pub struct Record {
 #[must_use]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Step {
-    pub(super) leases: Option<Leases>,
+    pub(super) leases: Changes,
     pub(super) acts: Acts,
 }
 
@@ -39,12 +39,12 @@ pub struct Acts {
 }
 
 impl Step {
-    /// Publishes the leases if they have changed, with `write`, which must replace the whole file or fail. Without
+    /// Publishes the leases if any have changed, with `write`, which must make all of them known at once or fail. Without
     /// success, nothing that rests on the new leases is told to anybody; orders (kills among them) are given all the
     /// same, and it is for the shell to make a kill fail while it cannot withdraw the lease.
-    pub fn publish<E>(self, write: impl FnOnce(&Leases) -> Result<(), E>) -> (Acts, Result<(), E>) {
+    pub fn publish<E>(self, write: impl FnOnce(&Changes) -> Result<(), E>) -> (Acts, Result<(), E>) {
         let Self { leases, mut acts } = self;
-        let written = leases.as_ref().map_or(Ok(()), write);
+        let written = if leases.0.is_empty() { Ok(()) } else { write(&leases) };
         if written.is_err() {
             acts.notices.retain(|n| !matches!(n, Notice::Armed { .. } | Notice::Extended { .. }));
         }
@@ -55,7 +55,7 @@ impl Step {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let Acts { saves, orders, notices } = &self.acts;
-        self.leases.is_none() && saves.is_empty() && orders.is_empty() && notices.is_empty()
+        self.leases.0.is_empty() && saves.is_empty() && orders.is_empty() && notices.is_empty()
     }
 }
 

@@ -84,7 +84,7 @@ impl Shell {
                 return;
             }
             let (acts, _) = step.publish(|leases| {
-                self.leases.clone_from(leases);
+                leases.apply(&mut self.leases);
                 Ok::<(), ()>(())
             });
             self.orders.extend(acts.orders);

@@ -1,9 +1,10 @@
 //! I1, I2, I3, I12: who holds, what runs, and until when the deadman waits.
 
+use sitegate_fence_client::wire::Name;
 use sitegate_protocol::{Deadline, Order, Takeover, TicketName, Token};
 
 use crate::clock::{Time, from_fence};
-use crate::fenced::name_of;
+use crate::fenced::{name_of, ticket_of};
 use crate::world::World;
 
 /// A site's right to run a ticket's resources.
@@ -40,10 +41,13 @@ impl World {
         }
     }
 
-    /// I12: after anything that the deadman of `i` was told. The same deadline of the same tenure is looked at again when
-    /// the terms of the tenure change.
-    pub(crate) fn checks_deadman(&mut self, i: usize) {
-        self.leases_to_look_at(i).into_iter().for_each(|t| self.check_deadman(i, t));
+    /// I12: after anything that the deadman of `i` was told, by which some of its leases have changed.
+    pub(crate) fn checks_deadman(&mut self, i: usize, changed: &[Name]) {
+        for name in changed {
+            if let Some(t) = self.checks.place_of(&ticket_of(name)) {
+                self.check_deadman(i, t);
+            }
+        }
     }
 
     fn check_held(&mut self, i: usize, ticket: TicketName, token: Token, deadline: Deadline) {

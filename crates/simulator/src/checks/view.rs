@@ -2,15 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use sitegate_fence::deadman::Leases;
-use sitegate_fence_client::wire::Name;
 use sitegate_protocol::TicketName;
 
 use super::Checks;
-use crate::fenced::ticket_of;
 use crate::world::World;
 
-/// Of which process and fence daemon of one machine everything was looked at, and what is to be looked at again.
+/// Of which process of one machine everything was looked at, and what is to be looked at again.
 #[derive(Default)]
 pub(super) struct Seen {
     process: u64,
@@ -18,8 +15,6 @@ pub(super) struct Seen {
     pub(super) clocks_changed: bool,
     /// Tickets that are fenced to be given up.
     pub(super) fencing: BTreeSet<usize>,
-    fence: u64,
-    leases: Leases,
 }
 
 impl Checks {
@@ -50,21 +45,6 @@ impl World {
         let mut places: Vec<usize> = touched.chain(self.checks.seen[i].fencing.iter().copied()).collect();
         places.sort_unstable();
         places.dedup();
-        places
-    }
-
-    /// The tickets of which the fence daemon of `i` has published another lease since it was last asked for.
-    pub(super) fn leases_to_look_at(&mut self, i: usize) -> Vec<usize> {
-        let (fence, seen) = (&self.nodes[i].fence, &self.checks.seen[i]);
-        if seen.fence == fence.generation && seen.leases == fence.leases {
-            return Vec::new();
-        }
-        let known = |name: &Name| seen.leases.get(name).filter(|_| seen.fence == fence.generation);
-        let new = fence.leases.iter().filter(|(name, lease)| known(name) != Some(lease));
-        let places = new.filter_map(|(name, _)| self.checks.place_of(&ticket_of(name))).collect();
-        let seen = &mut self.checks.seen[i];
-        seen.fence = fence.generation;
-        seen.leases.clone_from(&fence.leases);
         places
     }
 }

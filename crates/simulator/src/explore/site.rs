@@ -122,7 +122,7 @@ impl Reacting<'_> {
                 break;
             }
             let (acts, _) = step.publish::<()>(|leases| {
-                site.leases.clone_from(leases);
+                leases.apply(&mut site.leases);
                 Ok(())
             });
             let written = acts.saves.iter().map(|save| (save.resource().clone(), save.record().clone()));

@@ -220,7 +220,7 @@ impl Rules<'_> {
         }
         let leases = &mut scene.leases;
         let (acts, _) = step.publish::<()>(|published| {
-            leases.clone_from(published);
+            published.apply(leases);
             Ok(())
         });
         scene.rest = Some(acts);
