@@ -68,9 +68,9 @@ impl World {
         node.fence.starting.remove(position);
         let allowed = may_exec(&node.fence.leases, name, token, now).is_ok();
         if allowed {
-            node.fence.running.insert(name.clone(), token);
+            let before = node.fence.running.insert(name.clone(), token);
             self.trace(i, || format!("{name} runs under {token}"));
-            self.checks_started(i, &ticket_of(name), Token(token));
+            self.checks_started(i, &ticket_of(name), Token(token), before.map(Token));
         }
         let fails = allowed && self.hook_fails(i, 3); // and leaves behind what it has started so far
         let fence = &mut self.nodes[i].fence;

@@ -104,9 +104,21 @@ impl World {
         self.checks.attested.get(ticket).is_some_and(|attested| token <= *attested)
     }
 
-    /// I2, I3, I9: something begins to run.
-    pub(crate) fn checks_started(&mut self, i: usize, ticket: &TicketName, token: Token) {
+    /// I2, I3, I9: something begins to run, where something of `before` ran already.
+    pub(crate) fn checks_started(
+        &mut self,
+        i: usize,
+        ticket: &TicketName,
+        token: Token,
+        before: Option<Token>,
+    ) {
         let name = name_of(ticket);
+        if let Some(before) = before.filter(|before| *before != token) {
+            let site = self.nodes[i].id;
+            let what =
+                format!("{ticket} starts at {site:?} under {token} beside what runs there under {before}");
+            self.checks.violate("I2", self.time, what);
+        }
         for j in (0..self.nodes.len()).filter(|&j| j != i) {
             if let Some(other) = self.nodes[j].fence.running.get(&name).copied()
                 && !self.is_attested(ticket, Token(other))
