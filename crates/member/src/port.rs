@@ -79,7 +79,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     if address.is_ipv6() {
         set_ipv6_v6only(&socket, !address.ip().is_unspecified())?;
     }
-    repeat_soon(&socket)?;
+    repeat_soon(&socket);
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }

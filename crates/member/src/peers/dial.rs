@@ -136,7 +136,8 @@ async fn call_at(
     let unreachable =
         |error: &io::Error| CallError::Unreachable { address: address.to_string(), why: explain(error) };
     let stream = connect(address, pace.again_after).await.map_err(|e| unreachable(&e))?;
-    repeat_soon(&stream).and_then(|()| set_up(&stream, pace)).map_err(|e| unreachable(&e))?;
+    repeat_soon(&stream);
+    set_up(&stream, pace).map_err(|e| unreachable(&e))?;
     let tls = peers.shared.tls.get().client(&link.name).ok_or(CallError::Unknown)?;
     let connected = TlsConnector::from(tls).connect(server_name(), stream).await;
     let mut stream = connected.map_err(|e| unreachable(&e))?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustix::net::sockopt;
 use tokio::net::TcpStream;
+use tracing::debug;
 
 use crate::config::Formation;
 
@@ -50,12 +51,12 @@ const KEEPALIVE_PROBES: u32 = 3;
 const KEEPALIVE_UNIT: Duration = Duration::from_secs(1);
 
 /// Lets TCP repeat what is lost without waiting longer each time, six times over. Little is ever on its way here, so nothing
-/// is congested by that; and the pauses cost leases. Connections inherit it from what they were accepted by.
-///
-/// # Errors
-/// Those of `setsockopt(2)`.
-pub(crate) fn repeat_soon(socket: impl AsFd) -> io::Result<()> {
-    Ok(sockopt::set_tcp_thin_linear_timeouts(socket, true)?)
+/// is congested by that; and the pauses cost leases. Connections inherit it from what they were accepted by. A kernel that does
+/// not know of it repeats at its own pace.
+pub(crate) fn repeat_soon(socket: impl AsFd) {
+    if let Err(error) = sockopt::set_tcp_thin_linear_timeouts(socket, true) {
+        debug!(%error, "TCP waits twice as long after each loss: no TCP_THIN_LINEAR_TIMEOUTS here");
+    }
 }
 
 /// Sets up a connection with a peer: nothing waits to be sent, and its end is noticed.
