@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,6 +29,12 @@ HERE = Path(__file__).resolve().parent
 GROUND_MIB = 400
 END_S_MAX = 20
 NEEDED = ("ip", "nft", "tc", "unshare", "nsenter", "losetup", "mkfs.ext4", "e2fsck", "fsfreeze")
+# What else the other systems of `compare` and `latency` need, and the Debian packages that have it.
+NEEDED_BY = {
+    "booth": ("crm_ticket", "cibadmin"),
+    "etcd": ("etcd", "etcdctl"),
+}
+PACKAGES = {"booth": "pacemaker-cli-utils", "etcd": "etcd-server etcd-client"}
 
 
 def arguments():
@@ -61,12 +68,19 @@ def say(text):
 
 # Outside: one child for each size of formation.
 
+def not_found(names):
+    return [name for name in names if shutil.which(name) is None]
+
+
 def outside(options):
-    missing = [name for name in NEEDED if not any(
-        os.access(f"{directory}/{name}", os.X_OK) for directory in os.environ["PATH"].split(":"))]
+    missing = not_found(NEEDED)
     if os.geteuid() != 0 or missing:
         say(f"error: the lab needs root{' and ' + ', '.join(missing) if missing else ''}")
         return 2
+    for system in options.sut.split(",") if options.suite != "chaos" else ():
+        if missing := not_found(NEEDED_BY.get(system, ())):
+            say(f"error: {system} needs {', '.join(missing)} here: apt-get install {PACKAGES[system]}")
+            return 2
     directory = options.directory or Path(tempfile.mkdtemp(prefix="sitegate-lab-", dir="/tmp"))
     directory.mkdir(parents=True, exist_ok=True)
     directory.chmod(0o755)
