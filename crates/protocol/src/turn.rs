@@ -89,6 +89,15 @@ impl Step {
         })
     }
 
+    /// The deadlines that it extends to, in order: one event may lead to more than one for a ticket.
+    pub fn deadlines(&self) -> impl Iterator<Item = (&TicketName, Deadline)> {
+        let extensions = self.orders.iter().filter_map(|(order, _)| match order {
+            Order::Extend(extensions) => Some(extensions),
+            _ => None,
+        });
+        extensions.flatten().flat_map(|e| e.tickets.iter().map(|(ticket, _)| (ticket, e.deadline)))
+    }
+
     /// A new epoch begins. Everything said from now on is said in it: what belongs to the rounds of the one before, and has not
     /// left, never does.
     pub(crate) fn begin_epoch(&mut self) {

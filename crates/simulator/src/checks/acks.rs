@@ -221,7 +221,9 @@ impl World {
 
     /// After anything that a site may have done about ticket `t`: whatever deadline is new is justified by answers that it was
     /// sent.
-    pub(super) fn check_lease(&mut self, i: usize, t: usize) {
+    ///
+    /// `superseded` are deadlines that were ordered, and other ones in the same breath.
+    pub(super) fn check_lease(&mut self, i: usize, t: usize, superseded: &[(usize, Deadline)]) {
         let process = self.nodes[i].process.as_ref();
         let lease = process.and_then(|process| process.member.lease(&self.checks.tickets[t].name));
         let fencing = &mut self.checks.seen[i].fencing;
@@ -231,17 +233,18 @@ impl World {
             fencing.remove(&t);
         }
         if let Some(lease) = lease {
-            self.check_lease_of(i, t, &lease);
+            let superseded = superseded.iter().filter(|(of, _)| *of == t).map(|(_, deadline)| *deadline);
+            self.check_lease_of(i, t, &lease, &superseded.collect::<Vec<_>>());
         }
     }
 
-    fn check_lease_of(&mut self, i: usize, t: usize, lease: &LeaseView) {
+    fn check_lease_of(&mut self, i: usize, t: usize, lease: &LeaseView, superseded: &[Deadline]) {
         let in_force = (lease.ballot, lease.expire);
         let before = self.checks.renewals.sites[i].leases[t].filter(|before| before.token == lease.token);
         let known = before.is_some_and(|b| {
             b.ordered == lease.ordered && b.fencing_until == lease.fencing_until && b.in_force[0] == in_force
         });
-        if known {
+        if known && superseded.is_empty() {
             return;
         }
         let key = self.checks.tickets[t].ownership.clone();
@@ -252,7 +255,8 @@ impl World {
         }
         let mut latest = before.map_or(lease.ordered, |b| b.latest);
         let old = before.map(|b| (b.ordered, b.fencing_until));
-        for deadline in [Some(lease.ordered), lease.fencing_until].into_iter().flatten() {
+        let deadlines = superseded.iter().copied().chain([lease.ordered]).chain(lease.fencing_until);
+        for deadline in deadlines {
             let earlier = old.is_some_and(|(ordered, until)| {
                 deadline.no_later_than(ordered) || until.is_some_and(|until| deadline.no_later_than(until))
             });
