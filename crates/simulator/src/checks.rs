@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 
 use sitegate_fence_client::wire::Name;
 use sitegate_protocol::{
-    Ballot, Body, Frame, Key, Note, Now, Record, Step, TicketName, Token, Value, majority,
+    Ballot, Body, Deadline, Frame, Key, Note, Now, Record, Step, TicketName, Token, Value, majority,
 };
 
 use crate::clock::Time;
@@ -109,6 +109,16 @@ impl Checks {
         self.violation.take()
     }
 
+    /// The deadlines that a step orders and takes back in the same breath.
+    fn superseded(&self, step: &Step) -> Vec<(usize, Deadline)> {
+        let mut newest = BTreeMap::new();
+        let before = step.deadlines().filter_map(|(ticket, deadline)| {
+            let before = newest.insert(ticket, deadline)?;
+            Some((self.place_of(ticket)?, before))
+        });
+        before.collect()
+    }
+
     const fn majority(&self) -> usize {
         majority(self.n)
     }
@@ -136,8 +146,9 @@ impl World {
         self.check_quorums(i, step);
         if self.nodes[i].is_site() {
             self.checks.renewals.handled(i, now);
+            let superseded = self.checks.superseded(step);
             for t in self.tickets_to_look_at(i) {
-                self.check_lease(i, t);
+                self.check_lease(i, t, &superseded);
                 self.check_hold(i, t);
             }
         }

@@ -145,7 +145,7 @@ impl World {
             for ticket in tickets {
                 self.command(via[0], Command::Resume(ticket.clone()));
             }
-            self.wait(5 * SECOND);
+            self.wait_for_answers();
             for ticket in tickets {
                 self.command(via[0], Command::Grant(ticket.clone(), self.nodes[sites[0]].id));
             }
@@ -254,7 +254,7 @@ impl World {
             for (k, ticket) in tickets {
                 self.command(k % self.nodes.len(), Command::Resume(ticket.clone()));
             }
-            self.wait(5 * SECOND);
+            self.wait_for_answers();
             tickets.iter().for_each(|(k, ticket)| self.grant_unless_wanted(*k, ticket, &sites));
         }
     }
@@ -274,6 +274,12 @@ impl World {
             }
             self.expect_free(tickets);
         }
+    }
+
+    /// Gives the commands of one group their time; with many groups no more of it than they take.
+    fn wait_for_answers(&mut self) {
+        let few = self.plan.tickets.len() <= TICKETS_FEW;
+        self.until(5 * SECOND, |world| !few && world.workload.open.is_empty());
     }
 
     /// How many tickets get their commands together: with few, each has its own turn.
