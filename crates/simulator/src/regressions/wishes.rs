@@ -1,9 +1,9 @@
 //! Wishes that overtake each other, and attestations.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use sitegate_protocol::{Body, Command, CommandRefusal, Done, Key, Note, Reply};
+use sitegate_protocol::{Body, Command, CommandRefusal, Done, Key, Note, Reply, RequestId, Wanted};
 
 use super::*;
 
@@ -121,4 +121,63 @@ fn promises_from_before_and_after_a_wish_begin_no_tenure() {
     s.run(SECOND);
     assert_eq!(s.holder(), None);
     assert!(!s.noted(fifth, |note| matches!(note, Note::Acquired(..))));
+}
+
+/// Frames that are kept back, by who sent them to whom.
+type Kept = Rc<RefCell<Vec<(usize, usize, Frame)>>>;
+
+/// Paris has released db, and the vote that confirms it is on its way. Lyon has proposed to take it, and so is the vote that
+/// makes it so. Then db is revoked at paris, which asks itself whether it is free.
+#[test]
+fn a_round_that_began_before_the_wish_does_not_confirm_it() {
+    let mut s = Stage::held();
+    let (kept, alone): (Kept, _) = (Rc::default(), Rc::new(Cell::new(false)));
+    let (keep, lyon_is_alone) = (Rc::clone(&kept), Rc::clone(&alone));
+    s.ask(TIEBREAK, Command::Move(db(), id_of(LYON)));
+    s.wait_for(SECOND, "nothing runs at paris", |s| s.state(PARIS) == "stopped");
+    s.world.lost = Some(Box::new(move |from, to, frame| {
+        let says = |is: fn(&Body) -> bool| frame.bodies.iter().any(is);
+        let vote = says(|body| matches!(body, Body::Accepted { key: Key::Ownership(_), .. }));
+        let news = says(|body| {
+            matches!(
+                body,
+                Body::Chosen { .. } | Body::Compare { .. } | Body::Listing { .. } | Body::Nack { .. }
+            )
+        });
+        if from == TIEBREAK && vote {
+            keep.borrow_mut().push((from, to, frame.clone()));
+        }
+        let apart = (from, to) == (PARIS, LYON) || (from, to) == (LYON, PARIS);
+        let lyon = lyon_is_alone.get() && (from == LYON || to == LYON);
+        apart || lyon || (from == TIEBREAK && (vote || (to == PARIS && news)))
+    }));
+    s.wait_for(SECOND, "tiebreak votes for the release", |s| s.ownership(TIEBREAK).held().is_none());
+    let ask = Body::Settle { ticket: db(), id: RequestId(1) }; // somebody else wants to know
+    s.world.arrive(PARIS, TIEBREAK, s.frame_of(TIEBREAK, PARIS, ask));
+    s.wait_for(20 * SECOND, "tiebreak votes for lyon", |s| {
+        s.ownership(TIEBREAK).held().is_some_and(|tenancy| tenancy.site == id_of(LYON))
+    });
+    s.run(2 * MS); // that vote has left
+    alone.set(true);
+    let revoke = s.ask(PARIS, Command::Revoke(db()));
+    s.wait_for(SECOND, "the wish is known", |s| s.intent(TIEBREAK).wanted == Wanted::Revoked);
+    s.run(50 * MS); // paris asks itself whether db is free
+    let deliver = |s: &mut Stage, whom: usize| {
+        let frame =
+            kept.borrow().iter().rev().find(|(_, to, _)| *to == whom).map(|(_, _, frame)| frame.clone());
+        s.world.arrive(whom, TIEBREAK, frame.expect("tiebreak has voted"));
+    };
+    assert!(
+        s.round(PARIS).is_some_and(|round| round.aim == "settle" && round.accepting),
+        "of before the wish"
+    );
+    deliver(&mut s, PARIS);
+    s.run(50 * MS);
+    assert_eq!(s.answer(revoke), None, "paris speaks of what was before the wish");
+    deliver(&mut s, LYON);
+    s.wait_for(SECOND, "lyon holds", |s| s.holder() == Some(LYON));
+    s.world.lost = None;
+    s.wait_for(20 * SECOND, "the revoke is answered", |s| s.answer(revoke).is_some());
+    assert!(matches!(s.answer(revoke), Some(Reply::Done(Done::Free(_)))));
+    assert_eq!(s.holder(), None);
 }
