@@ -201,12 +201,7 @@ impl World {
         self.start_all();
         self.wait(10 * SECOND + 2 * self.longest_lease());
         let after = self.tenures_elsewhere(lost);
-        let kept = before.iter().all(|tenure| after.contains(tenure));
-        if !kept {
-            let what =
-                format!("tenures changed when {:?} came back: {before:?} to {after:?}", self.nodes[lost].id);
-            self.checks.violate("L2", self.time, what);
-        }
+        self.expect_kept(&before, &after, &format!("when {:?} came back", self.nodes[lost].id));
         self.expect_all_held(self.aftermath_within());
     }
 

@@ -1,5 +1,8 @@
 //! L1, L2, L3: what must come true once faults stop, and by when.
 
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+
 use sitegate_protocol::{Command, Ownership, Span, Takeover, Tenancy, TicketName, Token, Wanted};
 
 use crate::clock::{MS, SECOND, Time};
@@ -200,8 +203,18 @@ impl World {
     /// No tenure has changed.
     pub(crate) fn expect_unchanged(&mut self, before: &Tenures, since: &str) {
         let after = self.expect_all_held(0);
-        if *before != after {
-            let what = format!("tenures changed {since}: {before:?} to {after:?}");
+        self.expect_kept(before, &after, since);
+    }
+
+    /// Every tenure of `before` is there still.
+    pub(crate) fn expect_kept<T: Ord + Debug>(&mut self, before: &[T], after: &[T], since: &str) {
+        /// Told of so many.
+        const FEW: usize = 5;
+        let after: BTreeSet<&T> = after.iter().collect();
+        let gone: Vec<&T> = before.iter().filter(|tenure| !after.contains(tenure)).collect();
+        if !gone.is_empty() {
+            let (n, few) = (gone.len(), &gone[..gone.len().min(FEW)]);
+            let what = format!("{n} of {} tenures changed {since}, such as {few:?}", before.len());
             self.checks.violate("L2", self.time, what);
         }
     }
