@@ -81,12 +81,14 @@ mutants! {
     // Forgetting.
     ProofNotAsked = "proof-not-asked": "a disk is believed to be whole, whatever the proof says";
     RollbackNotSeen = "rollback-not-seen": "nobody says that a member has forgotten";
+    HearsayHidesRollback = "hearsay-hides-rollback": "who hears of a life from others does not compare what it tells itself with what was told before";
     RecoveryFromFewer = "recovery-from-fewer": "one witness less than needed is enough";
     UnsureWitness = "unsure-witness": "a witness that may itself have forgotten counts";
     RecoveryWithoutDoubt = "recovery-without-doubt": "after a recovery an old vote of one's own still counts";
     OutsiderCounted = "outsider-counted": "a member with an identity that is not the formation's votes";
     BirthByMajority = "birth-by-majority": "a majority that has met votes";
     BirthByOne = "birth-by-one": "a member votes when one other has met everybody";
+    ConfirmedNotAskedAgain = "confirmed-not-asked-again": "an unborn member asks those no more who have confirmed its list";
     DiskBeforeBirth = "disk-before-birth": "a disk from before birth votes once it hears of the formation";
     SettlingSkipped = "settling-skipped": "a readmitted member votes at once";
     ReadmittedByHalf = "readmitted-by-half": "half of the members readmit one";

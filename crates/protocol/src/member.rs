@@ -131,8 +131,8 @@ enum Standing {
 struct Peer {
     /// The newest life known, also by hearsay.
     life: Option<Life>,
-    /// The commits that it has told of.
-    lsn: Lsn,
+    /// The commits that it has told of itself, and the life in which it has.
+    told: Option<(Life, Lsn)>,
     /// When it was last heard.
     heard: Option<Now>,
     /// The send time of the newest heartbeat or ping that it answered.

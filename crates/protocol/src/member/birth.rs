@@ -31,8 +31,15 @@ impl Member {
 
     pub(super) fn ask_birth(&mut self, now: Now) {
         let Standing::Unborn(birth) = &self.standing else { return };
-        let (ask, confirmed) = (birth.ask, birth.confirmed.clone());
-        for other in self.settings.clone().others().filter(|id| !confirmed.contains(id)) {
+        let ask = birth.ask;
+        #[cfg(sitegate_mutants)]
+        let confirmed = birth.confirmed.clone();
+        // Who has confirmed the list may have been born since, and somebody else have gone for good.
+        for other in self.settings.clone().others() {
+            #[cfg(sitegate_mutants)]
+            if planted(Mutant::ConfirmedNotAskedAgain) && confirmed.contains(&other) {
+                continue;
+            }
             self.send(other, Body::Meet { ask });
         }
         self.timers.set_boot(Timer::Standing, now.boot.plus(self.settings.timing.retry()));

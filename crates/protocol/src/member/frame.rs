@@ -74,12 +74,15 @@ impl Member {
     fn acquaint_life(&mut self, header: &Header) -> Acquaintance {
         let (from, life) = (header.from, header.life);
         let Some(peer) = self.peers.get(&from) else { return Acquaintance::Nobody };
-        let (known, lsn) = (peer.life, peer.lsn);
-        let forgot = known.is_some_and(|known| {
+        let (known, told) = (peer.life, peer.told);
+        let outlived = known.is_some_and(|known| {
             life.incarnation < known.incarnation
                 || (life.incarnation == known.incarnation && life.nonce != known.nonce)
-                || (life != known && header.lsn < lsn)
         });
+        // Others may have told of this life before it speaks itself: what it told of an earlier one stands.
+        let forgot = outlived || told.is_some_and(|(of, lsn)| of != life && header.lsn < lsn);
+        #[cfg(sitegate_mutants)]
+        let forgot = forgot && !(planted(Mutant::HearsayHidesRollback) && known == Some(life));
         #[cfg(sitegate_mutants)]
         let forgot = forgot && !planted(Mutant::RollbackNotSeen);
         if forgot {
@@ -87,6 +90,7 @@ impl Member {
             let met = self.durable.met.get(&from) == Some(&header.identity);
             if met || self.durable.own.formation.is_some() {
                 let incarnation = known.map_or(life.incarnation, |known| known.incarnation);
+                let lsn = told.map_or(Lsn(0), |(_, lsn)| lsn);
                 self.reply(from, life.nonce, Body::RolledBack { incarnation, lsn });
             }
             return Acquaintance::Outsider;
@@ -140,7 +144,8 @@ impl Member {
         let me = self.settings.me;
         if let Some(peer) = self.peers.get_mut(&header.from) {
             peer.heard = Some(now);
-            peer.lsn = peer.lsn.max(header.lsn);
+            let before = peer.told.filter(|(of, _)| *of == header.life).map(|(_, lsn)| lsn);
+            peer.told = Some((header.life, before.max(Some(header.lsn)).unwrap_or(header.lsn)));
             if peer.mirror.is_none() && self.settings.is_site(me) {
                 peer.mirror = Some(Mirror::new(header.life.nonce));
             }

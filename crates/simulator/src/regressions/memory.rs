@@ -110,6 +110,48 @@ fn a_process_that_finds_out_that_it_has_forgotten_says_nothing_more() {
     assert!(!promised.get());
 }
 
+/// Lyon hears of the life on the older disk from paris, which knows less of the one before. If it takes that life's word, it holds
+/// what it was told before against the next one: when another disk is lost, and nobody is left to recover from.
+#[test]
+fn who_hears_of_a_life_from_others_still_compares_what_it_tells() {
+    let mut s = Stage::born();
+    let image = s.world.nodes[TIEBREAK].disk.clone();
+    s.grant();
+    s.ask(LYON, Command::Revoke(db()));
+    s.run(SECOND);
+    s.world.power_off(TIEBREAK);
+    s.restart_member(PARIS); // it has not been told anything by tiebreak in this life
+    s.run(SECOND);
+    s.world.nodes[TIEBREAK].disk = image;
+    s.isolate_from(LYON, TIEBREAK, 2 * SECOND);
+    s.world.boot(TIEBREAK);
+    s.run(1900 * MS);
+    assert!(!s.noted(TIEBREAK, |note| *note == Note::RolledBack));
+    s.wait_for(SECOND, "lyon finds out", |s| s.noted(TIEBREAK, |note| *note == Note::RolledBack));
+    s.wait_for(6 * SECOND, "tiebreak has recovered", |s| s.noted(TIEBREAK, |note| *note == Note::Recovered));
+    s.wait_for(SECOND, "and votes", |s| s.votes(TIEBREAK));
+    s.world.power_off(PARIS);
+    s.world.nodes[PARIS].disk = Disk::new(Identity(99));
+    s.restart_member(TIEBREAK);
+    s.run(2 * SECOND);
+    assert!(s.votes(TIEBREAK), "it has forgotten nothing since");
+}
+
+/// Paris has confirmed its list before it was born, and lyon, whom tiebreak waits for, is gone.
+#[test]
+fn an_unborn_member_hears_of_the_birth_of_those_who_have_confirmed_its_list() {
+    let mut s = Stage::of(plan(vec![db()], 5 * MS, MS));
+    s.world.noted = Some(Vec::new());
+    s.world.lost = Some(Box::new(|from, to, frame| {
+        let answers = frame.bodies.iter().any(|body| matches!(body, Body::Met { .. }));
+        (from, to) == (LYON, TIEBREAK) && answers
+    }));
+    s.wait_for(2 * SECOND, "two are born", |s| s.votes(PARIS) && s.votes(LYON));
+    s.world.power_off(LYON);
+    s.run(15 * SECOND);
+    assert!(s.votes(TIEBREAK), "it is a majority with paris");
+}
+
 #[test]
 fn a_cloned_arbitrator_costs_nothing() {
     let mut s = Stage::held();
