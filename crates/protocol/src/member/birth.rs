@@ -55,7 +55,7 @@ impl Member {
         self.write(Record::Met(header.from, header.identity));
         // Another identity, another life: incarnations count from 1 again.
         if let Some(peer) = self.peers.get_mut(&header.from) {
-            peer.life = None;
+            (peer.life, peer.told) = (None, None);
         }
         self.begin_birth(now);
     }

@@ -152,6 +152,26 @@ fn an_unborn_member_hears_of_the_birth_of_those_who_have_confirmed_its_list() {
     assert!(s.votes(TIEBREAK), "it is a majority with paris");
 }
 
+/// What the one before it in its name has told is not its own.
+#[test]
+fn whoever_is_made_anew_before_birth_has_forgotten_nothing() {
+    let mut s = Stage::of(plan(vec![db()], 5 * MS, MS));
+    s.world.noted = Some(Vec::new());
+    s.world.lost = Some(Box::new(|from, to, _| (from, to) == (LYON, TIEBREAK)));
+    for _ in 0..4 {
+        s.run(SECOND);
+        s.restart_member(TIEBREAK); // each life commits something
+    }
+    s.run(SECOND);
+    s.world.power_off(TIEBREAK);
+    s.world.nodes[TIEBREAK].disk = Disk::new(Identity(99));
+    s.world.lost = None;
+    s.world.boot(TIEBREAK);
+    s.run(3 * SECOND);
+    assert!((PARIS..=TIEBREAK).all(|i| s.votes(i)));
+    assert!(!s.noted(TIEBREAK, |note| *note == Note::RolledBack));
+}
+
 #[test]
 fn a_cloned_arbitrator_costs_nothing() {
     let mut s = Stage::held();
