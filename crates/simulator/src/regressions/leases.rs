@@ -178,3 +178,14 @@ fn a_candidate_that_nobody_answers_is_won_over() {
     s.run(15 * SECOND);
     assert_eq!(s.token(PARIS), token);
 }
+
+#[test]
+fn a_confirmed_ticket_is_not_taken_over_before_somebody_vouches() {
+    let plan = with_ticket(|ticket| ticket.takeover = Takeover::Confirmed);
+    let mut s = Stage::held_with(plan);
+    s.world.power_off(PARIS);
+    s.run(30 * SECOND);
+    assert_eq!(s.holder(), None);
+    s.ask(TIEBREAK, Command::AttestDead(id_of(PARIS), Some(db())));
+    s.wait_for(5 * SECOND, "lyon holds", |s| s.holder() == Some(LYON));
+}
