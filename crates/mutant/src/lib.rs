@@ -94,6 +94,7 @@ mutants! {
     ReadmittedByHalf = "readmitted-by-half": "half of the members readmit one";
     OldIdentityRemembered = "old-identity-remembered": "what is known of a replaced identity's lives stays";
     RoundOutlivesEpoch = "round-outlives-epoch": "what was said for a round and has not left is said in the epoch that ended it";
+    EpochByOwnVote = "epoch-by-own-vote": "an epoch is told with the ballot of an own vote that only confirms it";
     EpochBeforeCommit = "epoch-before-commit": "a new epoch is spoken of before it is durable";
     SpeaksWhenOver = "speaks-when-over": "a process that found out that it has forgotten still sends";
     // Tickets and their fencing.
