@@ -112,6 +112,7 @@ mutants! {
     RevokeNotWritten = "revoke-not-written": "a revoke is kept in memory";
     StandbyIgnored = "standby-ignored": "a standby between promise and accept is overlooked";
     ForbiddenAccepted = "forbidden-accepted": "an acceptor accepts a tenure that a wish it knows forbids";
+    WaitersForEver = "waiters-for-ever": "a site runs a round for a question that nobody asks any more";
     EarlierRoundConfirms = "earlier-round-confirms": "a round that began before a wish confirms it";
     AnyAttestation = "any-attestation": "an attestation counts for later tenures too";
     AttestedUnheard = "attested-unheard": "a site that is heard is attested dead";

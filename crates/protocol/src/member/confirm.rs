@@ -8,15 +8,20 @@ use super::command::{Question, Stage};
 use crate::event::{Command, CommandId, CommandRefusal, Done, Reply};
 use crate::ids::{MemberId, TicketName};
 use crate::message::{Body, RequestId};
-use crate::time::Now;
+use crate::time::{Now, Span};
 use crate::value::{Intent, Ownership, StandbyMode};
 
 /// How often to send a question again, in round trips.
 const ASK_AGAIN: u64 = 4;
 
 impl Member {
+    /// How long after a question it is asked again.
+    pub(super) fn asks_again(&self) -> Span {
+        self.settings.timing.retry().times(ASK_AGAIN)
+    }
+
     pub(super) fn drive_settling(&mut self, now: Now, command: CommandId) {
-        let again = self.settings.timing.retry().times(ASK_AGAIN);
+        let again = self.asks_again();
         let Some(pending) = self.commands.get(&command) else { return };
         if let Command::Standby(site, _) = pending.command
             && self.standby_mode(site) == StandbyMode::Online

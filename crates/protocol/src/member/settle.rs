@@ -21,7 +21,9 @@ pub(super) struct Waiter {
     to: MemberId,
     nonce: Nonce,
     id: RequestId,
+    /// When it was asked for first and last.
     since: Now,
+    heard: Now,
     /// The round that was running when it came: that one began too early.
     after: crate::ids::Ballot,
 }
@@ -41,9 +43,10 @@ impl Member {
         let key = Key::Ownership(ticket.clone());
         let after = self.rounds.get(&key).map_or(crate::ids::Ballot::ZERO, |round| round.ballot);
         let local = self.locals.or_default(ticket);
-        let known = local.waiters.iter().any(|w| w.id == id && w.to == from);
-        if !known && local.waiters.len() < WAITERS_MAX {
-            local.waiters.push(Waiter { to: from, nonce, id, since: now, after });
+        if let Some(known) = local.waiters.iter_mut().find(|w| w.id == id && w.to == from) {
+            known.heard = now;
+        } else if local.waiters.len() < WAITERS_MAX {
+            local.waiters.push(Waiter { to: from, nonce, id, since: now, heard: now, after });
         }
         self.drive_soon(now, ticket);
     }
@@ -57,8 +60,7 @@ impl Member {
         soonest: &mut Soonest,
     ) -> bool {
         let key = Key::Ownership(ticket.clone());
-        // Whoever has gone waits for nothing.
-        local.waiters.retain(|waiter| self.is_current(waiter.to, waiter.nonce));
+        self.dismiss_waiters(now, local);
         let unfinished = self.is_unfinished(ticket) && self.would_hold(ticket, local).is_none();
         let unsettled = unfinished || self.is_abandoned(ticket);
         if !unsettled {
@@ -101,6 +103,17 @@ impl Member {
         }
         self.begin_or_wait(now, ticket, rank, Aim::Settle, soonest);
         true
+    }
+
+    /// Whoever has gone, or has not asked again for longer than it takes to ask every site in turn, waits for nothing.
+    fn dismiss_waiters(&self, now: Now, local: &mut Local) {
+        let patience = self.asks_again().times(2 * self.settings.sites().count() as u64);
+        local.waiters.retain(|waiter| {
+            let asks = now.since_at_most(waiter.heard) < patience;
+            #[cfg(sitegate_mutants)]
+            let asks = asks || planted(Mutant::WaitersForEver);
+            asks && self.is_current(waiter.to, waiter.nonce)
+        });
     }
 
     /// A revoked ticket of a site that has gone, or of this one, which will not take it up again; or of a site that may not

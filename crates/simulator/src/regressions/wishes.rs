@@ -181,3 +181,25 @@ fn a_round_that_began_before_the_wish_does_not_confirm_it() {
     assert!(matches!(s.answer(revoke), Some(Reply::Done(Done::Free(_)))));
     assert_eq!(s.holder(), None);
 }
+
+/// Its command was over before lyon could run the round that it had asked for: at the end of the lease that would get in the way
+/// of whoever takes over.
+#[test]
+fn a_question_that_nobody_asks_any_more_confirms_no_lost_holder() {
+    let mut s = Stage::held();
+    let ask = Body::Settle { ticket: db(), id: RequestId(1) };
+    s.world.arrive(LYON, TIEBREAK, s.frame_of(TIEBREAK, LYON, ask));
+    s.run(30 * SECOND);
+    s.world.lost = Some(Box::new(|_, _, frame| {
+        let of_paris = |body: &Body| match body {
+            Body::Accept { value, .. } => {
+                value.ownership().and_then(Ownership::held).is_some_and(|t| t.site == id_of(PARIS))
+            }
+            _ => false,
+        };
+        assert!(!frame.bodies.iter().any(of_paris), "somebody asks for votes for a tenure that is lost");
+        false
+    }));
+    s.world.power_off(PARIS);
+    s.wait_for(9 * SECOND, "lyon has taken over", |s| s.holder() == Some(LYON));
+}
