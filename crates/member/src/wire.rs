@@ -204,7 +204,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_too_long_comes_in_parts() {
         let name = |i: usize| TicketName::new(&format!("{i:063}")).unwrap();
-        let body = |i: usize| Body::ListAsk { after: Some(name(i)) };
+        let body = |i: usize| Body::ListAsk { seq: None, after: Some(name(i)) };
         let frame = frame((0..40_000).map(body).collect());
         let messages = packets(Boot(1), frame.clone());
         assert!(messages.len() > 2 && messages.iter().all(|m| m.len() <= PACKET_BYTES_MAX));

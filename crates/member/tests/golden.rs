@@ -121,10 +121,11 @@ fn bodies() -> Vec<(&'static str, Body)> {
         ("ping", Body::Ping { seq: 70_001 }),
         ("pong", Body::Pong { seq: 70_001 }),
         ("forgo", Body::Forgo { tickets: vec![(db.clone(), ballot(7, 1))] }),
-        ("list-ask", Body::ListAsk { after: Some(db.clone()) }),
+        ("list-ask", Body::ListAsk { seq: Some(70_000), after: Some(db.clone()) }),
         (
             "listing",
             Body::Listing {
+                seq: None,
                 after: None,
                 entries: vec![(db.clone(), ballot(7, 1)), (ticket("web/main"), ballot(9, 1))],
                 support: 77,

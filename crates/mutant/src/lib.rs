@@ -57,6 +57,9 @@ mutants! {
     DigestNotCompared = "digest-not-compared": "an ack counts whatever its digest";
     MirrorKeptOverRestart = "mirror-kept-over-restart": "a mirror outlives its acceptor's process";
     LifeNotCounted = "life-not-counted": "heartbeats of a site's new life renew what its old one held";
+    ListingFromReceipt = "listing-from-receipt": "a page of a listing renews from when it was received";
+    ListAskRenewsNothing = "list-ask-renews-nothing": "an acceptor's guards do not count from a question for a listing";
+    ListAskWhileBarred = "list-ask-while-barred": "a barred site's questions for listings renew";
     ShrunkExpireUntold = "shrunk-expire-untold": "a smaller E is agreed before the fence daemon knows";
     HeartbeatWhileBarred = "heartbeat-while-barred": "a barred site sends heartbeats and not pings";
     DiskNotWatched = "disk-not-watched": "heartbeats go on while the disk stands still";

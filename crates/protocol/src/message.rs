@@ -147,13 +147,17 @@ pub enum Body {
         /// At most `LIST_PAGE` of them.
         tickets: Vec<(TicketName, Ballot)>,
     },
-    /// Asks for a page of the set behind the digest.
+    /// Asks for a page of the set behind the digest. Renews as a heartbeat does.
     ListAsk {
+        /// The newest heartbeat or ping of the sender; none if it must not renew.
+        seq: Option<u64>,
         /// Continues after this ticket.
         after: Option<TicketName>,
     },
     /// Reply: a page.
     Listing {
+        /// As in the question: what is listed is renewed.
+        seq: Option<u64>,
         /// Continues after this ticket.
         after: Option<TicketName>,
         /// At most `LIST_PAGE` of them, in order.

@@ -25,12 +25,14 @@ pub(crate) struct Mirror {
     version: u64,
     states: VecDeque<State>,
     unmatched: VecDeque<(Digest, Now)>,
-    /// The newest base of any state.
+    /// The newest base of any state and any page.
     newest: Option<Now>,
     /// Acks running that matched an old state only.
     behind: u8,
     /// A listing that is being collected.
     listing: Option<BTreeMap<TicketName, Ballot>>,
+    /// What pages have shown and renewed, whether the listings were torn or not.
+    listed: BTreeMap<TicketName, (Ballot, Now)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,6 +49,15 @@ struct State {
     digest: Digest,
     /// The newest heartbeat whose ack carried this digest, by when it was sent.
     base: Option<Now>,
+}
+
+/// A part of what an acceptor supports.
+#[derive(Clone, Debug)]
+pub(crate) struct Page {
+    pub(crate) entries: alloc::vec::Vec<(TicketName, Ballot)>,
+    /// Of the whole set.
+    pub(crate) digest: Digest,
+    pub(crate) last: bool,
 }
 
 /// How a page of a listing went in.
@@ -73,6 +84,7 @@ impl Mirror {
             newest: None,
             behind: 0,
             listing: None,
+            listed: BTreeMap::new(),
         }
     }
 
@@ -91,6 +103,9 @@ impl Mirror {
         let next = if unseen { self.version } else { self.version + 1 };
         let mut changed = false;
         for (ticket, ballot) in changes {
+            if self.listed.get(&ticket).is_some_and(|(listed, _)| Some(*listed) != ballot) {
+                self.listed.remove(&ticket);
+            }
             let before = self.entries.get(&ticket).map(|m| m.ballot);
             if before == ballot {
                 continue;
@@ -141,8 +156,13 @@ impl Mirror {
         false
     }
 
-    /// The newest heartbeat that renewed `ticket` at `ballot` at this acceptor, by when it was sent.
+    /// What was sent last that renewed `ticket` at `ballot` at this acceptor, by when.
     pub(crate) fn base(&self, ticket: &TicketName, ballot: Ballot) -> Option<Now> {
+        let listed = self.listed.get(ticket).filter(|(listed, _)| *listed == ballot).map(|(_, base)| *base);
+        listed.max(self.base_by_acks(ticket, ballot))
+    }
+
+    fn base_by_acks(&self, ticket: &TicketName, ballot: Ballot) -> Option<Now> {
         let entry = self.entries.get(ticket);
         #[cfg(sitegate_mutants)]
         if planted(Mutant::AckForOtherBallot) {
@@ -157,7 +177,7 @@ impl Mirror {
         self.states.iter().rev().take_while(|state| state.version >= entry.since).filter_map(|s| s.base).max()
     }
 
-    /// The newest heartbeat that renewed any ticket at this acceptor, by when it was sent.
+    /// What was sent last that renewed any ticket at this acceptor, by when.
     pub(crate) const fn newest_base(&self) -> Option<Now> {
         self.newest
     }
@@ -191,14 +211,15 @@ impl Mirror {
         self.listing = None;
     }
 
-    /// Takes in one page.
-    pub(crate) fn page(
-        &mut self,
-        entries: impl IntoIterator<Item = (TicketName, Ballot)>,
-        digest: Digest,
-        last: bool,
-    ) -> Listed {
+    /// Takes in one page, asked for at `base` or later if the question renewed what it shows. That holds for each entry
+    /// by itself, whatever becomes of the listing.
+    pub(crate) fn page(&mut self, page: Page, base: Option<Now>) -> Listed {
         let Some(mut listing) = self.listing.take() else { return Listed::Torn };
+        let Page { entries, digest, last } = page;
+        if let Some(base) = base {
+            self.newest = self.newest.max(Some(base));
+            self.listed.extend(entries.iter().map(|(ticket, ballot)| (ticket.clone(), (*ballot, base))));
+        }
         listing.extend(entries);
         if !last {
             self.listing = Some(listing);
@@ -258,6 +279,14 @@ mod tests {
         sum
     }
 
+    fn page(set: &[(&str, u64)], digest: Digest) -> Page {
+        Page {
+            entries: set.iter().map(|(ticket, round)| (name(ticket), b(*round))).collect(),
+            digest,
+            last: true,
+        }
+    }
+
     #[test]
     fn an_ack_renews_what_its_digest_covers_and_nothing_that_came_later() {
         let mut mirror = Mirror::new(NONCE);
@@ -281,9 +310,22 @@ mod tests {
     fn a_torn_listing_changes_nothing() {
         let mut mirror = Mirror::new(NONCE);
         mirror.begin_listing();
-        assert_eq!(mirror.page([(name("a"), b(1))], digest(&[("b", 1)]), true), Listed::Torn);
+        assert_eq!(mirror.page(page(&[("a", 1)], digest(&[("b", 1)])), None), Listed::Torn);
+        assert!(!mirror.lists(&name("a"), b(1)));
         mirror.begin_listing();
-        assert_eq!(mirror.page([(name("a"), b(1))], digest(&[("a", 1)]), true), Listed::Done);
+        assert_eq!(mirror.page(page(&[("a", 1)], digest(&[("a", 1)])), None), Listed::Done);
         assert!(mirror.lists(&name("a"), b(1)));
+    }
+
+    #[test]
+    fn a_page_renews_what_it_shows_even_if_the_listing_is_torn() {
+        let mut mirror = Mirror::new(NONCE);
+        mirror.begin_listing();
+        assert_eq!(mirror.page(page(&[("a", 1)], digest(&[("b", 1)])), Some(at(10))), Listed::Torn);
+        assert_eq!(mirror.base(&name("a"), b(1)), Some(at(10)));
+        assert_eq!(mirror.base(&name("a"), b(2)), None);
+        assert_eq!(mirror.newest_base(), Some(at(10)));
+        mirror.change([(name("a"), Some(b(2)))], false);
+        assert_eq!(mirror.base(&name("a"), b(1)), None);
     }
 }

@@ -3,6 +3,7 @@
 
 use alloc::collections::BTreeMap;
 use core::hash::Hasher;
+use core::ops::Bound;
 #[cfg(sitegate_mutants)]
 use sitegate_mutant::{Mutant, planted};
 
@@ -10,6 +11,7 @@ use siphasher::sip128::{Hasher128, SipHasher24};
 
 use crate::ids::{Ballot, Incarnation, MemberId, Nonce, TicketName, Token};
 use crate::message::LIST_PAGE;
+use crate::mirror::Page;
 use crate::register::Register;
 use crate::settings::Settings;
 use crate::time::{Guard, Now, Span};
@@ -281,23 +283,18 @@ impl Support {
     }
 
     /// A page of the set that the digest is of.
-    pub(crate) fn page(
-        &self,
-        site: MemberId,
-        after: Option<&TicketName>,
-    ) -> (alloc::vec::Vec<(TicketName, Ballot)>, Digest, bool) {
+    pub(crate) fn page(&self, site: MemberId, after: Option<&TicketName>) -> Page {
         let Some(support) = self.sites.get(&site) else {
-            return (alloc::vec::Vec::new(), Digest::default(), true);
+            return Page { entries: alloc::vec::Vec::new(), digest: Digest::default(), last: true };
         };
-        let durable = support
-            .entries
-            .iter()
-            .filter(|(ticket, entry)| entry.pending.is_none() && after.is_none_or(|after| *ticket > after));
-        let mut page: alloc::vec::Vec<_> =
-            durable.map(|(ticket, entry)| (ticket.clone(), entry.ballot)).take(LIST_PAGE + 1).collect();
-        let last = page.len() <= LIST_PAGE;
-        page.truncate(LIST_PAGE);
-        (page, support.digest, last)
+        let durable = |entry: &Entry| entry.pending.is_none();
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let rest = support.entries.range((from, Bound::Unbounded)).filter(|(_, entry)| durable(entry));
+        let mut entries: alloc::vec::Vec<_> =
+            rest.map(|(ticket, entry)| (ticket.clone(), entry.ballot)).take(LIST_PAGE + 1).collect();
+        let last = entries.len() <= LIST_PAGE;
+        entries.truncate(LIST_PAGE);
+        Page { entries, digest: support.digest, last }
     }
 
     /// The guard of `ticket`, and whose lease it is.

@@ -4,6 +4,7 @@
 mod epochs;
 mod guards;
 mod leases;
+mod listings;
 mod memory;
 mod rounds;
 mod site;

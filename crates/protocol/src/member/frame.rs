@@ -6,6 +6,8 @@ use crate::event::Note;
 use crate::ids::{Life, Lsn, MemberId, Nonce};
 use crate::message::{Body, Header, ValidFrame};
 use crate::mirror::Mirror;
+use crate::mirror::Page;
+use crate::support::Digest;
 use crate::time::Now;
 #[cfg(sitegate_mutants)]
 use sitegate_mutant::{Mutant, planted};
@@ -195,9 +197,9 @@ impl Member {
             }
             Body::Ping { seq } => self.reply(from, nonce, Body::Pong { seq }),
             Body::Pong { seq } => self.on_pong(now, from, seq),
-            Body::ListAsk { after } => self.on_list_ask(from, nonce, after),
-            Body::Listing { entries, support, last, .. } => {
-                self.on_listing(now, from, entries, support, last);
+            Body::ListAsk { seq, after } => self.on_list_ask(now, from, nonce, seq, after),
+            Body::Listing { seq, entries, support, last, .. } => {
+                self.on_listing(now, from, seq, Page { entries, digest: Digest(support), last });
             }
             Body::Compare { after, entries, last } => self.on_compare(from, after, &entries, last),
             Body::Want { keys } => self.on_want(from, &keys),

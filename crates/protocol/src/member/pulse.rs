@@ -14,7 +14,7 @@ use crate::durable::Record;
 use crate::event::{Bar, Note};
 use crate::ids::{Ballot, Lsn, MemberId, Nonce, TicketName};
 use crate::message::{Body, LIST_PAGE};
-use crate::mirror::{Listed, Mirror};
+use crate::mirror::{Listed, Mirror, Page};
 use crate::quorum::kth_newest;
 use crate::support::Digest;
 use crate::time::{Boot, Now, Span};
@@ -236,33 +236,56 @@ impl Member {
         }
         mirror.begin_listing();
         peer.list_asked = Some(now.boot);
-        self.send(from, Body::ListAsk { after: None });
+        self.ask_page(now, from, None);
     }
 
-    pub(super) fn on_list_ask(&mut self, from: MemberId, nonce: Nonce, after: Option<TicketName>) {
-        let (entries, digest, last) = self.support.page(from, after.as_ref());
-        self.reply(from, nonce, Body::Listing { after, entries, support: digest.0, last });
+    /// The acceptor takes the question for a heartbeat, so it is bound by what bars those. The heartbeat before it serves as
+    /// its number: counting from when that was sent is on the safe side.
+    fn ask_page(&mut self, now: Now, from: MemberId, after: Option<TicketName>) {
+        let barred = self.find_bar(now).is_some();
+        #[cfg(sitegate_mutants)]
+        let barred = barred && !planted(Mutant::ListAskWhileBarred);
+        let seq = (!barred).then_some(self.pulse.seq);
+        self.send(from, Body::ListAsk { seq, after });
     }
 
-    pub(super) fn on_listing(
+    pub(super) fn on_list_ask(
         &mut self,
         now: Now,
         from: MemberId,
-        entries: Vec<(TicketName, Ballot)>,
-        support: u128,
-        last: bool,
+        nonce: Nonce,
+        seq: Option<u64>,
+        after: Option<TicketName>,
     ) {
-        let next = entries.last().map(|(ticket, _)| ticket.clone());
+        let Some(life) = self.peers.get(&from).and_then(|peer| peer.life) else { return };
+        let renews = seq.is_some();
+        #[cfg(sitegate_mutants)]
+        let renews = renews && !planted(Mutant::ListAskRenewsNothing);
+        if renews {
+            self.support.heartbeat(from, life.incarnation, now);
+        }
+        let Page { entries, digest, last } = self.support.page(from, after.as_ref());
+        self.reply(from, nonce, Body::Listing { seq, after, entries, support: digest.0, last });
+    }
+
+    pub(super) fn on_listing(&mut self, now: Now, from: MemberId, seq: Option<u64>, page: Page) {
+        let base = seq.and_then(|seq| self.answered(from, seq));
+        #[cfg(sitegate_mutants)]
+        let base = if planted(Mutant::ListingFromReceipt) { base.map(|_| now) } else { base };
+        let next = page.entries.last().map(|(ticket, _)| ticket.clone());
         let unwanted: Vec<(TicketName, Ballot)> =
-            entries.iter().filter(|(ticket, _)| !self.renews(ticket)).take(LIST_PAGE).cloned().collect();
+            page.entries.iter().filter(|(ticket, _)| !self.renews(ticket)).take(LIST_PAGE).cloned().collect();
         let Some(mirror) = self.peers.get_mut(&from).and_then(|peer| peer.mirror.as_mut()) else { return };
         if !mirror.is_listing() {
             return;
         }
-        match mirror.page(entries, Digest(support), last) {
-            Listed::More => self.send(from, Body::ListAsk { after: next }),
+        match mirror.page(page, base) {
+            Listed::More => self.ask_page(now, from, next),
             Listed::Done => self.extend(now),
-            Listed::Torn => mirror.end_listing(),
+            Listed::Torn => {
+                mirror.end_listing();
+                self.extend(now);
+            }
         }
         if !unwanted.is_empty() {
             self.send(from, Body::Forgo { tickets: unwanted });

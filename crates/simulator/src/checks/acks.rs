@@ -28,6 +28,8 @@ struct Site {
     /// When it last handled an event.
     handled: Now,
     heartbeats: VecDeque<(u64, Now)>,
+    /// When it first asked for a listing, by the number that the questions carried.
+    list_asks: VecDeque<(u64, Now)>,
     /// By ticket.
     attempts: Vec<VecDeque<Attempt>>,
     /// By acceptor and ticket.
@@ -73,6 +75,7 @@ impl Renewals {
             nonce: None,
             handled: Now::default(),
             heartbeats: VecDeque::new(),
+            list_asks: VecDeque::new(),
             attempts: vec![VecDeque::new(); tickets],
             answers: vec![vec![VecDeque::new(); tickets]; n],
             forgone: vec![VecDeque::new(); tickets],
@@ -99,9 +102,16 @@ impl Site {
         }
         self.nonce = Some(nonce);
         self.heartbeats.clear();
+        self.list_asks.clear();
         self.attempts.iter_mut().for_each(VecDeque::clear);
         self.forgone.iter_mut().for_each(VecDeque::clear);
         self.answers.iter_mut().flatten().for_each(VecDeque::clear);
+    }
+
+    /// When it sent, first of all with this number, what `header` answers.
+    fn sent(&self, sendings: &VecDeque<(u64, Now)>, seq: u64, header: &Header) -> Option<Now> {
+        let sent = sendings.iter().rev().find(|(s, _)| *s == seq).map(|(_, at)| *at);
+        sent.filter(|_| header.to.is_some() && header.to == self.nonce)
     }
 
     fn answered(&mut self, by: usize, ticket: usize, answer: Answer) {
@@ -125,6 +135,12 @@ fn push<T>(queue: &mut VecDeque<T>, item: T, most: usize) {
     queue.push_back(item);
 }
 
+fn push_first(sendings: &mut VecDeque<(u64, Now)>, seq: u64, at: Now) {
+    if sendings.back().is_none_or(|(last, _)| *last < seq) {
+        push(sendings, (seq, at), SENDINGS_MAX);
+    }
+}
+
 impl Checks {
     fn ticket_of(&self, key: &Key) -> Option<usize> {
         if let Key::Ownership(ticket) = key { self.place_of(ticket) } else { None }
@@ -138,9 +154,12 @@ impl World {
             Body::Heartbeat { seq } => {
                 let (now, site) = (self.nodes[i].now(self.time), &mut self.checks.renewals.sites[i]);
                 site.begin(header.life.nonce);
-                if site.heartbeats.back().is_none_or(|(last, _)| last < seq) {
-                    push(&mut site.heartbeats, (*seq, now), SENDINGS_MAX);
-                }
+                push_first(&mut site.heartbeats, *seq, now);
+            }
+            Body::ListAsk { seq: Some(seq), .. } => {
+                let (now, site) = (self.nodes[i].now(self.time), &mut self.checks.renewals.sites[i]);
+                site.begin(header.life.nonce);
+                push_first(&mut site.list_asks, *seq, now);
             }
             Body::Accept { key, ballot, attempt, .. } => {
                 let Some(ticket) = self.checks.ticket_of(key) else { return };
@@ -159,9 +178,16 @@ impl World {
             }
             Body::Ack { seq, .. } => {
                 let site = &self.checks.renewals.sites[to];
-                let base = site.heartbeats.iter().rev().find(|(s, _)| s == seq).map(|(_, at)| *at);
-                if let Some(base) = base.filter(|_| header.to.is_some() && header.to == site.nonce) {
+                if let Some(base) = site.sent(&site.heartbeats, *seq, header) {
                     (0..self.checks.tickets.len()).for_each(|t| self.record_answer(i, to, t, None, base));
+                }
+            }
+            Body::Listing { seq: Some(seq), entries, .. } => {
+                let site = &self.checks.renewals.sites[to];
+                let Some(base) = site.sent(&site.list_asks, *seq, header) else { return };
+                for (ticket, ballot) in entries {
+                    let Some(t) = self.checks.place_of(ticket) else { continue };
+                    self.record_answer(i, to, t, Some(*ballot), base);
                 }
             }
             Body::Accepted { key, ballot, attempt } => {
