@@ -65,6 +65,9 @@ struct Justified {
     /// The latest of all, on each clock: while E shrinks and a clock changes its rate, one may be later than another on one of
     /// them only.
     latest: Deadline,
+    /// The latest two while this value is in force: a fence daemon that comes back tells of an earlier one, and may acknowledge
+    /// a later one after that.
+    under_it: [Deadline; 2],
     /// The value in force, and the one before: an event may go by both.
     in_force: [(Ballot, Span); 2],
 }
@@ -281,19 +284,26 @@ impl World {
         }
         let mut latest = before.map_or(lease.ordered, |b| b.latest);
         let old = before.map(|b| (b.ordered, b.fencing_until));
+        let mut under_it = before.filter(|b| b.in_force[0] == in_force).map(|b| b.under_it);
         let deadlines = superseded.iter().copied().chain([lease.ordered]).chain(lease.fencing_until);
         for deadline in deadlines {
-            let earlier = old.is_some_and(|(ordered, until)| {
-                deadline.no_later_than(ordered) || until.is_some_and(|until| deadline.no_later_than(until))
-            });
-            if !earlier {
+            let before = old.iter().flat_map(|(ordered, until)| until.iter().chain([ordered]));
+            let justified =
+                before.chain(under_it.iter().flatten()).any(|known| deadline.no_later_than(*known));
+            if !justified {
                 self.check_deadline(i, t, deadline, [in_force, previous]);
             }
             latest = later_on_each(latest, deadline);
+            under_it = Some(match under_it {
+                Some([older, newer]) if deadline.no_later_than(newer) => [older, newer],
+                Some([_, newer]) => [newer, deadline],
+                None => [deadline; 2],
+            });
         }
+        let under_it = under_it.unwrap_or([lease.ordered; 2]);
         let (ordered, fencing_until) = (lease.ordered, lease.fencing_until);
         let in_force = [in_force, previous];
-        let justified = Justified { token: lease.token, ordered, fencing_until, latest, in_force };
+        let justified = Justified { token: lease.token, ordered, fencing_until, latest, under_it, in_force };
         self.checks.renewals.sites[i].leases[t] = Some(justified);
     }
 
