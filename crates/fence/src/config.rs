@@ -32,8 +32,6 @@ const DEFAULT_CONCURRENCY: NonZeroUsize = NonZeroUsize::new(32).unwrap();
 /// How long killing a resource's processes may take each time. They die within milliseconds unless the kernel is stuck in
 /// I/O; then it is the plan's turn.
 const DEFAULT_KILL_WITHIN: Duration = Duration::from_millis(500);
-/// How long a reboot may take to happen before the level counts as failed.
-const DEFAULT_REBOOT_WITHIN: Duration = Duration::from_secs(5);
 
 /// The configuration of the fence daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]

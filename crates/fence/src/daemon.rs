@@ -29,6 +29,7 @@ mod core;
 #[cfg(test)]
 mod fixture;
 mod history;
+mod levels;
 mod listen;
 mod orders;
 mod pending;

@@ -12,12 +12,16 @@ use sitegate_host::diagnostic::{ConfigError, Diagnostic, Period, Problems, Sourc
 
 use super::{
     Config, ContainmentChoice, DEFAULT_CONCURRENCY, DEFAULT_KILL_WITHIN, DEFAULT_LOG_FILTER,
-    DEFAULT_REBOOT_WITHIN, DEFAULT_RUNTIME_DIR, DEFAULT_STATE_DIR, Hook, Log, LogFormat, Resource,
-    SOCKET_NAME, SOCKET_PATH_BYTES_MAX,
+    DEFAULT_RUNTIME_DIR, DEFAULT_STATE_DIR, Hook, Log, LogFormat, Resource, SOCKET_NAME,
+    SOCKET_PATH_BYTES_MAX,
 };
 use tracing_subscriber::EnvFilter;
 
-use crate::plan::{Driver, Level, Plan, RebootMethod};
+use crate::plan::{Level, Plan};
+
+pub(super) mod level;
+
+use level::RawLevel;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -69,29 +73,6 @@ struct RawResource {
 struct RawHook {
     command: Spanned<Vec<String>>,
     within: Spanned<Period>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct RawLevel {
-    driver: Spanned<RawDriver>,
-    command: Option<Spanned<Vec<String>>>,
-    within: Option<Spanned<Period>>,
-    method: Option<Spanned<RawMethod>>,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum RawDriver {
-    Command,
-    Reboot,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum RawMethod {
-    Syscall,
-    Sysrq,
 }
 
 /// Checks what the types alone cannot.
@@ -244,38 +225,6 @@ impl Check<'_> {
 
     fn hook(&mut self, raw: RawHook) -> Hook {
         Hook { within: self.limit(&raw.within), command: self.command(raw.command) }
-    }
-
-    fn level(&mut self, raw: Spanned<RawLevel>) -> Option<Level> {
-        let at = raw.span();
-        let RawLevel { driver, command, within, method } = raw.into_inner();
-        let within = within.map(|within| self.limit(&within));
-        match driver.into_inner() {
-            RawDriver::Command => {
-                if let Some(method) = method {
-                    self.problem(method.span(), "`method` belongs to driver \"reboot\"", "remove it");
-                }
-                let (Some(command), Some(within)) = (command, within) else {
-                    let hint = "write { driver = \"command\", command = [\"/path\", …], within = \"8s\" }";
-                    self.problem(at, "driver \"command\" needs `command` and `within`", hint);
-                    return None;
-                };
-                Some(Level { driver: Driver::Command(self.command(command)), within })
-            }
-            RawDriver::Reboot => {
-                if let Some(command) = command {
-                    self.problem(command.span(), "`command` belongs to driver \"command\"", "remove it");
-                }
-                let method = match method.map(Spanned::into_inner) {
-                    None | Some(RawMethod::Syscall) => RebootMethod::Syscall,
-                    Some(RawMethod::Sysrq) => RebootMethod::Sysrq,
-                };
-                Some(Level {
-                    driver: Driver::Reboot(method),
-                    within: within.unwrap_or(DEFAULT_REBOOT_WITHIN),
-                })
-            }
-        }
     }
 
     fn command(&mut self, command: Spanned<Vec<String>>) -> Vec<String> {

@@ -1,3 +1,4 @@
+use super::raw::level::DEFAULT_REBOOT_WITHIN;
 use super::*;
 use crate::plan::{Level, RebootMethod};
 
