@@ -158,7 +158,7 @@ impl Deadman {
     /// A level of the plan ended: with its proof, or with why it failed.
     pub fn level_done(&mut self, now: Instant, name: &Name, run: RunId, result: Result<Proof, String>) {
         let Some(fence) = self.fence_of(name) else { return };
-        let FenceStep::Level { run: asked, level, .. } = fence.step else { return };
+        let FenceStep::Level { run: asked, level, until } = fence.step else { return };
         if asked != run {
             return;
         }
@@ -166,9 +166,11 @@ impl Deadman {
             #[cfg(sitegate_mutants)]
             Ok(proof) if planted(Mutant::KillNotVerified) => self.succeeded(now, name, Some(level), proof),
             Ok(proof) => {
+                // Told later than its limit, it has spent what a kill may take beyond that.
                 let run = self.new_run();
-                let within_ns = self.kill_within_ns(name);
-                self.enter(name, FenceStep::Verifying { run, level, proof, until: now.after(within_ns) });
+                let until = until.earliest(now.after(self.kill_within_ns(name)));
+                let within_ns = until.remaining_ns(now);
+                self.enter(name, FenceStep::Verifying { run, level, proof, until });
                 self.acts.orders.push(Order::Kill { run, resource: name.clone(), within_ns });
             }
             #[cfg(sitegate_mutants)]

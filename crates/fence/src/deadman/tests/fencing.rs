@@ -224,3 +224,16 @@ fn times_out_on_both_clocks_at_the_earliest() {
     shell.fence_succeeds();
     assert_eq!(shell.deadman.next_timeout(), None);
 }
+
+#[test]
+fn a_success_told_late_has_less_time_to_be_verified() {
+    let mut shell = Shell::new();
+    shell.arm(10, 60).unwrap();
+    shell.fence(10).unwrap();
+    shell.kill_done(Ok(proof("killed")));
+    shell.pass(LEVEL + KILL / 4);
+    shell.level_done(0, Ok(proof("within its limit, heard late")));
+    assert!(matches!(shell.order(), Order::Kill { within_ns, .. } if within_ns == KILL - KILL / 4));
+    shell.pass(KILL - KILL / 4);
+    assert_eq!(shell.fencing(), Some(Phase::Level(2)), "the level and a kill are all that a plan counts");
+}
