@@ -52,6 +52,8 @@ pub struct Config {
     pub allow_uid: Vec<u32>,
     /// How what is started is held together.
     pub containment: ContainmentChoice,
+    /// What resets the machine when nothing else ends.
+    pub watchdog: Option<Watchdog>,
     /// The log.
     pub log: Log,
     /// The resources.
@@ -69,6 +71,26 @@ pub enum ContainmentChoice {
     Cgroup(Option<PathBuf>),
     /// Process trees.
     Tree,
+}
+
+/// `[watchdog]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watchdog {
+    /// The device.
+    pub device: PathBuf,
+    /// How long after it was last petted it resets the machine; whole seconds.
+    pub timeout: Duration,
+}
+
+/// What a reset by the watchdog may take beyond its time-out: the device's own coarseness, and the last pet's way.
+pub(crate) const WATCHDOG_MARGIN: Duration = Duration::from_secs(1);
+
+impl Watchdog {
+    /// The longest from the last pet that was due to the machine's end.
+    #[must_use]
+    pub fn within(&self) -> Duration {
+        self.timeout + WATCHDOG_MARGIN
+    }
 }
 
 /// `[log]`.
@@ -133,7 +155,17 @@ impl Config {
     /// The longest that fencing `resource` takes if nothing else is fenced meanwhile; `None` if there is none of that name.
     #[must_use]
     pub fn fenced_within(&self, resource: &Name) -> Option<Duration> {
-        Some(self.resources.get(resource)?.plan.within(self.kill_within))
+        let plan = &self.resources.get(resource)?.plan;
+        Some(plan.within(self.kill_within) + self.net(std::iter::once(plan)))
+    }
+
+    /// What the watchdog takes to end the machine once a plan should have been over and is not. Nothing where each of `plans` has
+    /// that for its last level.
+    fn net<'a>(&self, mut plans: impl Iterator<Item = &'a Plan>) -> Duration {
+        match &self.watchdog {
+            Some(watchdog) if plans.any(|plan| !plan.ends_in_watchdog()) => watchdog.within(),
+            _ => Duration::ZERO,
+        }
     }
 
     /// The longest that fencing any of `count` resources takes if all of them are fenced at once, whichever they are: what
@@ -146,8 +178,20 @@ impl Config {
 
     /// The same for `count` resources whose plans' levels take at most `longest`.
     pub(crate) fn all_within(&self, longest: Duration, count: usize) -> Duration {
+        self.all_over_within(longest, count)
+            + self.net(self.resources.values().map(|resource| &resource.plan))
+    }
+
+    /// The same until all plans should be over, before the watchdog's turn.
+    fn all_over_within(&self, longest: Duration, count: usize) -> Duration {
         let turns = u32::try_from(count.div_ceil(self.concurrency.get())).unwrap_or(u32::MAX);
         self.kill_within + longest.saturating_mul(turns)
+    }
+
+    /// How long after its begin any fence should be over, whatever else is fenced. Then the watchdog is petted no more.
+    #[must_use]
+    pub fn over_within(&self) -> Duration {
+        self.all_over_within(self.longest_levels(), self.resources.len())
     }
 
     /// The longest that the levels of any plan take.
@@ -163,7 +207,7 @@ impl Config {
             let hooks = resource.start.iter().chain(&resource.stop).map(|hook| &hook.command);
             let levels = resource.plan.levels.iter().filter_map(|level| match &level.driver {
                 Driver::Command(command) => Some(command),
-                Driver::Reboot(_) | Driver::Removed => None,
+                Driver::Reboot(_) | Driver::Watchdog | Driver::Removed => None,
             });
             let problems = hooks.chain(levels).filter_map(|command| inspect(Path::new(&command[0])).err());
             unusable.extend(problems.map(|problem| (name.clone(), problem)));

@@ -14,6 +14,7 @@ use sitegate_host::durable::{DurableError, LockError, LockFile};
 use sitegate_host::service::ServiceManager;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::time::Interval;
 use tracing::{error, info};
 
 use crate::config::Config;
@@ -33,6 +34,7 @@ mod levels;
 mod listen;
 mod orders;
 mod pending;
+mod pets;
 mod reload;
 mod requests;
 mod session;
@@ -56,6 +58,12 @@ pub enum DaemonError {
     /// Nothing can be contained.
     #[error(transparent)]
     Containment(#[from] ContainmentError),
+    /// The watchdog cannot be used.
+    #[error("{why}")]
+    Watchdog {
+        /// Why.
+        why: String,
+    },
     /// The socket cannot be made.
     #[error("cannot listen on {}", path.display())]
     Socket {
@@ -101,6 +109,7 @@ pub async fn run(config: Config, path: &Path, filter: LogFilter) -> Result<(), D
     reload::keep(&core.config);
     reloader.manager.ready();
     let mut watchdog = tokio::time::interval(watchdog_period(&reloader.manager));
+    let mut pets = core.watchdog.period().map(tokio::time::interval);
     info!(socket = %core.config.socket.display(), "sitegate-fenced is ready");
 
     let mut messages = Vec::new();
@@ -126,6 +135,7 @@ pub async fn run(config: Config, path: &Path, filter: LogFilter) -> Result<(), D
                 serve_clients(&mut core, &mut store, &mut done, &mut messages);
             }
             _ = watchdog.tick() => reloader.manager.alive(),
+            () = next_of(&mut pets) => core.keep_watchdog(),
             read = reloader.reread.done() => reloader.reload(&mut core, read),
             signal = signals.next() => match signal {
                 Told::Reload => reloader.begin(),
@@ -139,6 +149,14 @@ pub async fn run(config: Config, path: &Path, filter: LogFilter) -> Result<(), D
     store.finish();
     drop(locks);
     Ok(())
+}
+
+/// Waits for the next tick; for ever where nothing ticks. Safe to cancel.
+async fn next_of(ticks: &mut Option<Interval>) {
+    match ticks {
+        Some(ticks) => drop(ticks.tick().await),
+        None => std::future::pending().await,
+    }
 }
 
 /// How often the service manager hears that the loop turns, if it does not say itself.

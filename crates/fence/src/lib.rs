@@ -16,3 +16,4 @@ pub mod plan;
 pub mod programs;
 pub mod reboot;
 pub mod store;
+pub mod watchdog;

@@ -30,6 +30,8 @@ pub enum Driver {
     Command(Vec<String>),
     /// Restarts the machine at once, without syncing or stopping anything.
     Reboot(RebootMethod),
+    /// Pets the hardware watchdog no more, which then resets the machine.
+    Watchdog,
     /// Stands for the plan of a resource that was armed or being fenced when it vanished from the configuration. It
     /// fails and says so until the resource is put back: nobody knows any more how to fence it.
     Removed,
@@ -51,6 +53,7 @@ impl Driver {
         match self {
             Self::Command(_) => "command",
             Self::Reboot(_) => "reboot",
+            Self::Watchdog => "watchdog",
             Self::Removed => "removed",
         }
     }
@@ -58,7 +61,7 @@ impl Driver {
     /// Whether a level with it cannot fail, as far as anything cannot.
     #[must_use]
     pub fn certain(&self) -> bool {
-        matches!(self, Self::Reboot(_))
+        matches!(self, Self::Reboot(_) | Self::Watchdog)
     }
 }
 
@@ -80,6 +83,12 @@ impl Plan {
     #[must_use]
     pub fn certain(&self) -> bool {
         self.levels.last().is_some_and(|level| level.driver.certain())
+    }
+
+    /// Whether the last level is the watchdog's.
+    #[must_use]
+    pub fn ends_in_watchdog(&self) -> bool {
+        self.levels.last().is_some_and(|level| level.driver == Driver::Watchdog)
     }
 
     /// What the deadman needs of it.

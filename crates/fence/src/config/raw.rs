@@ -13,7 +13,7 @@ use sitegate_host::diagnostic::{ConfigError, Diagnostic, Period, Problems, Sourc
 use super::{
     Config, ContainmentChoice, DEFAULT_CONCURRENCY, DEFAULT_KILL_WITHIN, DEFAULT_LOG_FILTER,
     DEFAULT_RUNTIME_DIR, DEFAULT_STATE_DIR, Hook, Log, LogFormat, Resource, SOCKET_NAME,
-    SOCKET_PATH_BYTES_MAX,
+    SOCKET_PATH_BYTES_MAX, Watchdog,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -22,6 +22,10 @@ use crate::plan::{Level, Plan};
 pub(super) mod level;
 
 use level::RawLevel;
+
+const DEFAULT_WATCHDOG: &str = "/dev/watchdog";
+/// Shorter, and a daemon that pets it every fourth of it has no time to be busy.
+const WATCHDOG_TIMEOUT_MIN: Duration = Duration::from_secs(2);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -36,6 +40,7 @@ pub(super) struct RawConfig {
     allow_uid: Vec<u32>,
     containment: Option<Spanned<RawContainment>>,
     cgroup_parent: Option<Spanned<PathBuf>>,
+    watchdog: Option<RawWatchdog>,
     #[serde(default)]
     log: RawLog,
     #[serde(default)]
@@ -48,6 +53,13 @@ struct RawLog {
     #[serde(default)]
     format: LogFormat,
     filter: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawWatchdog {
+    device: Option<PathBuf>,
+    timeout: Spanned<Period>,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -77,12 +89,14 @@ struct RawHook {
 
 /// Checks what the types alone cannot.
 pub(super) fn check(source: &Source, raw: RawConfig) -> Result<Config, ConfigError> {
-    let mut check = Check { source, problems: Problems::new() };
+    let mut check = Check { source, problems: Problems::new(), watchdog: None };
     let base = source.file().parent().unwrap_or(Path::new(""));
     let state_dir = base.join(raw.state_dir.unwrap_or_else(|| DEFAULT_STATE_DIR.into()));
     let runtime_dir = base.join(raw.runtime_dir.unwrap_or_else(|| DEFAULT_RUNTIME_DIR.into()));
     let socket = check.socket(base, raw.socket, runtime_dir.join(SOCKET_NAME));
     let log = check.log(raw.log);
+    let watchdog = raw.watchdog.map(|raw| check.watchdog(base, raw));
+    check.watchdog.clone_from(&watchdog);
     let kill_within = raw.kill_within.map_or(DEFAULT_KILL_WITHIN, |within| check.limit(&within));
     let containment = check.containment(raw.containment, raw.cgroup_parent);
     if raw.resource.is_empty() {
@@ -99,6 +113,7 @@ pub(super) fn check(source: &Source, raw: RawConfig) -> Result<Config, ConfigErr
         kill_within,
         allow_uid: raw.allow_uid,
         containment,
+        watchdog,
         log,
         resources,
         text: source.text().to_owned(),
@@ -109,6 +124,8 @@ pub(super) fn check(source: &Source, raw: RawConfig) -> Result<Config, ConfigErr
 struct Check<'a> {
     source: &'a Source,
     problems: Problems,
+    /// What levels that rely on it are held against.
+    watchdog: Option<Watchdog>,
 }
 
 impl Check<'_> {
@@ -143,6 +160,16 @@ impl Check<'_> {
         }
         let filter = raw.filter.map_or_else(|| DEFAULT_LOG_FILTER.to_owned(), Spanned::into_inner);
         Log { format: raw.format, filter }
+    }
+
+    fn watchdog(&mut self, base: &Path, raw: RawWatchdog) -> Watchdog {
+        let timeout = raw.timeout.get_ref().get();
+        if timeout < WATCHDOG_TIMEOUT_MIN || timeout.subsec_nanos() != 0 {
+            let cause = "a watchdog's time-out is a number of whole seconds, at least 2";
+            self.problem(raw.timeout.span(), cause, "write one that the device takes, such as \"10s\"");
+        }
+        let device = raw.device.unwrap_or_else(|| DEFAULT_WATCHDOG.into());
+        Watchdog { device: base.join(device), timeout }
     }
 
     fn limit(&mut self, within: &Spanned<Period>) -> Duration {

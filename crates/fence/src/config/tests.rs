@@ -48,6 +48,23 @@ fn says_how_long_fencing_takes() {
 }
 
 #[test]
+fn the_watchdog_comes_after_a_plan_that_should_have_been_over() {
+    let watched = |fence: &str| {
+        let text = format!("[watchdog]\ntimeout = \"10s\"\n[resource.db]\nfence = [{fence}]\n");
+        load(&text).unwrap()
+    };
+    let config = watched("{ driver = \"reboot\", within = \"5s\" }");
+    assert_eq!(config.watchdog.as_ref().unwrap().device, Path::new("/dev/watchdog"));
+    assert_eq!(config.over_within(), Duration::from_millis(500 + 5500));
+    assert_eq!(config.all_fenced_within(None), Duration::from_millis(500 + 5500 + 11_000));
+    assert_eq!(config.fenced_within(&db()), Some(config.all_fenced_within(None)));
+    // A level of its own has that time already.
+    let config = watched("{ driver = \"watchdog\" }");
+    assert_eq!(config.all_fenced_within(None), Duration::from_millis(500 + 11_000 + 500));
+    assert!(config.resources[&db()].plan.certain());
+}
+
+#[test]
 fn reads_every_key() {
     let config = load(
         r#"
@@ -94,6 +111,24 @@ fn shows_line_cause_and_fix() {
             Some(1),
             "no absolute path",
             "from /",
+        ),
+        (
+            "[resource.db]\nfence = [{ driver = \"watchdog\" }]",
+            Some(2),
+            "without a watchdog",
+            "add [watchdog]",
+        ),
+        (
+            "[watchdog]\ntimeout = \"1500ms\"\n[resource.db]\nfence = [{ driver = \"reboot\" }]",
+            Some(2),
+            "whole seconds",
+            "10s",
+        ),
+        (
+            "[watchdog]\ntimeout = \"10s\"\n[resource.db]\nfence = [{ driver = \"watchdog\", within = \"9s\" }]",
+            Some(4),
+            "over before the watchdog",
+            "11 s or more",
         ),
         (
             "[log]\nfilter = \"=;=\"\n[resource.db]\nfence = [{ driver = \"reboot\" }]",

@@ -1,6 +1,6 @@
 //! The task that owns the deadman.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use sitegate_fence_client::request::{Reply, event_line};
@@ -20,6 +20,7 @@ use crate::leases;
 use crate::programs::Programs;
 use crate::reboot::Restarter;
 use crate::store::{Outcome, Store, with_causes};
+use crate::watchdog::Guard;
 
 /// How many `start` and `stop` programs run at once; more would only get in each other's way. Plans have their own bound.
 const PROGRAMS_AT_ONCE: usize = 64;
@@ -58,6 +59,9 @@ pub(super) struct Core {
     pub(super) done: mpsc::Sender<Done>,
     pub(super) room: Arc<Semaphore>,
     pub(super) restarter: Restarter,
+    pub(super) watchdog: Guard,
+    /// What only the watchdog can fence any more.
+    pub(super) left_to_watchdog: BTreeSet<Name>,
     /// One place: for whoever writes down the site's name.
     pub(super) remembering: Arc<Semaphore>,
 }
@@ -88,6 +92,7 @@ impl Core {
         receipts: impl IntoIterator<Item = Receipt>,
         done: mpsc::Sender<Done>,
     ) -> Self {
+        let watchdog = Guard::new(config.watchdog.clone());
         Self {
             config,
             coming: BTreeMap::new(),
@@ -109,6 +114,8 @@ impl Core {
             done,
             room: Arc::new(Semaphore::new(PROGRAMS_AT_ONCE)),
             restarter,
+            watchdog,
+            left_to_watchdog: BTreeSet::new(),
             remembering: Arc::new(Semaphore::new(1)),
         }
     }
@@ -224,6 +231,9 @@ impl Core {
     }
 
     fn notice(&mut self, notice: &Notice) {
+        if let Notice::Receipt(receipt) = notice {
+            self.left_to_watchdog.remove(&receipt.resource);
+        }
         for (asker, reply) in self.pending.settle(notice) {
             self.reply(asker, &reply);
         }
@@ -256,8 +266,9 @@ impl Core {
     }
 
     /// Tells the log what stays behind, and until when it does.
-    pub(super) fn say_goodbye(&self) {
+    pub(super) fn say_goodbye(&mut self) {
         self.programs.containment.tidy();
+        self.watchdog.leave(!self.is_idle());
         let now = leases::now();
         let armed = self.deadman.leases();
         let first = armed.values().map(|lease| lease.deadline.remaining_ns(now)).min();

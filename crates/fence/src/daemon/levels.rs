@@ -45,6 +45,7 @@ impl Core {
         let attempt = match driver {
             Driver::Command(command) => self.run_command(case, command),
             Driver::Reboot(method) => self.restart_machine(&case, method),
+            Driver::Watchdog => self.leave_to_watchdog(&case),
             Driver::Removed => {
                 let why = "it is no longer in fenced.toml: put it back and reload sitegate-fenced";
                 Box::pin(async { Err(why.to_owned()) })
@@ -66,13 +67,34 @@ impl Core {
         Box::pin(async move { programs.run(&program, cancel).await.map(|()| proof(what)) })
     }
 
-    fn restart_machine(&mut self, case: &Case, method: RebootMethod) -> Attempt {
-        let Case { run, resource, token, reason, within } = case;
-        // Doing it once more would change nothing, and nothing would ever end it.
-        if self.restarted.get(resource) == Some(token) {
-            let what = "the machine has restarted since it was armed".to_owned();
-            return Box::pin(async move { Ok(proof(what)) });
+    /// If the machine has restarted since it was armed, to have it restart once more would change nothing, and nothing would ever
+    /// end it.
+    fn has_restarted(&self, case: &Case) -> Option<Attempt> {
+        let restarted = self.restarted.get(&case.resource) == Some(&case.token);
+        let what = "the machine has restarted since it was armed".to_owned();
+        restarted.then(|| -> Attempt { Box::pin(async move { Ok(proof(what)) }) })
+    }
+
+    /// From now on it is not petted until there is a receipt.
+    fn leave_to_watchdog(&mut self, case: &Case) -> Attempt {
+        if let Some(done) = self.has_restarted(case) {
+            return done;
         }
+        self.left_to_watchdog.insert(case.resource.clone());
+        self.keep_watchdog();
+        let cancel = self.cancel(case.run);
+        Box::pin(async move {
+            // The end of the level's time, unless the machine's comes first.
+            let _ = cancel.await;
+            Err("the watchdog has not reset the machine".to_owned())
+        })
+    }
+
+    fn restart_machine(&mut self, case: &Case, method: RebootMethod) -> Attempt {
+        if let Some(done) = self.has_restarted(case) {
+            return done;
+        }
+        let Case { run, resource, token, reason, within } = case;
         error!(ticket = %resource, token, %reason, "RESTARTING THE MACHINE, as the fence plan says");
         let recorded = self.recorded(resource, *within / RECORD_SHARE);
         let (restarter, cancel) = (self.restarter.clone(), self.cancel(*run));

@@ -283,6 +283,7 @@ fn needs_restart(old: &Config, new: &Config) -> Result<(), String> {
         ("concurrency", old.concurrency != new.concurrency),
         ("kill-within", old.kill_within != new.kill_within),
         ("containment or cgroup-parent", old.containment != new.containment),
+        ("watchdog", old.watchdog != new.watchdog),
         ("log format", old.log.format != new.log.format),
     ];
     let what: Vec<&str> = differs.iter().filter(|(_, differs)| *differs).map(|(what, _)| *what).collect();

@@ -37,6 +37,10 @@ impl Core {
                 self.reply(asker, &Reply::History { entries });
             }
             Request::Arm { resource, token, deadline, incarnation } => {
+                if let Err(why) = self.watchdog.count() {
+                    let why = format!("nothing can be armed without the watchdog: {why}");
+                    return self.reply(asker, &Reply::Error { why });
+                }
                 let result = match &self.store_failed {
                     Some(why) => Err(Refusal::StoreFailed { cause: why.clone() }),
                     None => self.deadman.arm(now, &resource, token, deadline, incarnation),

@@ -64,6 +64,10 @@ pub(super) fn set_up(mut config: Config) -> Result<(Locks, Core, Store, mpsc::Re
     let restarter = Restarter::start(restart_machine).map_err(DaemonError::machine("start a thread"))?;
     let (done, ends) = mpsc::channel(ENDS_MAX);
     let mut core = Core::new(config, deadman, programs, boot_id, restarter, loaded.receipts, done);
+    if core.is_idle() {
+        core.watchdog.try_out().map_err(|why| DaemonError::Watchdog { why })?;
+    }
+    core.keep_watchdog();
     core.site = site;
     core.store_failed = store_failed;
     core.forgotten = forgotten;

@@ -9,6 +9,7 @@ mod reload;
 mod restart;
 mod site;
 mod socket;
+mod watchdog;
 
 /// Makes two tests of an async function: `tree` and `cgroup`.
 macro_rules! contained {

@@ -26,6 +26,7 @@ pub(super) struct RawLevel {
 enum RawDriver {
     Command,
     Reboot,
+    Watchdog,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -53,6 +54,7 @@ impl Check<'_> {
         let level = match raw.driver.get_ref() {
             RawDriver::Command => self.command_level(at, &mut raw, within),
             RawDriver::Reboot => Some(reboot_level(&mut raw, within)),
+            RawDriver::Watchdog => self.watchdog_level(at, within),
         };
         for (key, driver, at) in raw.left() {
             self.problem(at, format!("`{key}` belongs to driver \"{driver}\""), "remove it");
@@ -72,6 +74,22 @@ impl Check<'_> {
             return None;
         };
         Some(Level { driver: Driver::Command(self.command(command)), within })
+    }
+
+    fn watchdog_level(&mut self, at: Range<usize>, within: Option<Duration>) -> Option<Level> {
+        let Some(watchdog) = &self.watchdog else {
+            let hint = "add [watchdog] with device = \"/dev/watchdog\" and timeout = \"10s\"";
+            self.problem(at, "driver \"watchdog\" without a watchdog", hint);
+            return None;
+        };
+        let least = watchdog.within();
+        let within = within.unwrap_or(least);
+        if within < least {
+            let cause = "the level would be over before the watchdog has reset the machine";
+            let hint = format!("leave `within` out, or write {} s or more", least.as_secs());
+            self.problem(at, cause, hint);
+        }
+        Some(Level { driver: Driver::Watchdog, within })
     }
 }
 
