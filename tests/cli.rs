@@ -79,6 +79,8 @@ fn nobody_there_is_3() {
     }
     let said = failure(&["fence", "status", "--fenced-socket", "/nonexistent/sock"], 3);
     assert!(said.contains("cannot connect to sitegate-fenced at /nonexistent/sock"), "{said}");
+    let said = failure(&["fence", "test", "--fenced-socket", "/nonexistent/sock"], 3);
+    assert!(said.contains("cannot connect to sitegate-fenced at /nonexistent/sock"), "{said}");
 }
 
 #[test]

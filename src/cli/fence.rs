@@ -7,14 +7,16 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use sitegate_fence_client::client::{Client as Fenced, ClientError};
-use sitegate_fence_client::status::{FencePhase, HistoryEntry, ResourceState, ResourceStatus, Status};
+use sitegate_fence_client::status::{
+    FencePhase, Found, HistoryEntry, ResourceState, ResourceStatus, Status, TestedLevel, TestedResource,
+};
 use sitegate_fence_client::wire::{Activity, Instant, Name, Notice, Receipt};
 
 use super::client::Client;
 use super::exit::Exit;
 use super::failure::{Failure, with_causes};
 use super::output::{print, print_json, print_json_line};
-use super::place::PlaceArgs;
+use super::place::{PlaceArgs, fence_socket};
 use super::status::escaped;
 use super::table::Table;
 use super::view::{length, read};
@@ -26,6 +28,26 @@ pub(crate) enum FenceCommand {
     Status(FenceArgs),
     /// Show what was armed, started, stopped and fenced lately
     History(FenceHistoryArgs),
+    /// Check what every level of the fence plans would do it by, without fencing anything
+    ///
+    /// Runs each level's own check: the program that `check` names, a fence agent's `monitor` or `status`, a look whether systemd
+    /// answers. Shows how long the plans would take. Changes nothing, and may be run while everything is in use.
+    #[command(after_long_help = "Exit code 1 says that a level would fail as things stand.")]
+    Test(FenceTestArgs),
+}
+
+/// `sitegate fence test`.
+#[derive(Debug, Args)]
+pub(crate) struct FenceTestArgs {
+    /// Only of this ticket
+    #[arg(value_parser = Name::new)]
+    ticket: Option<Name>,
+    /// Print what was found as JSON, one object a line for each ticket
+    #[arg(long)]
+    json: bool,
+    /// The socket of sitegate-fenced [default: as in /etc/sitegate/member.toml]
+    #[arg(long, value_name = "PATH")]
+    fenced_socket: Option<PathBuf>,
 }
 
 /// `sitegate fence status`.
@@ -53,6 +75,8 @@ pub(crate) struct FenceHistoryArgs {
 
 /// How long sitegate-fenced may take to answer: it never waits for a program to do so.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// How many tests may have to wait for each other: some levels are tested at a time, all of every ticket.
+const TESTS_IN_TURN: u32 = 100;
 
 /// Does what `command` says.
 ///
@@ -62,6 +86,7 @@ pub(crate) async fn run(command: &FenceCommand) -> Result<(), Failure> {
     match command {
         FenceCommand::Status(args) => status(args).await,
         FenceCommand::History(args) => history(args).await,
+        FenceCommand::Test(args) => test(args).await,
     }
 }
 
@@ -106,16 +131,80 @@ async fn history(args: &FenceHistoryArgs) -> Result<(), Failure> {
     print(&text)
 }
 
-/// Connects to sitegate-fenced and asks it.
+async fn test(args: &FenceTestArgs) -> Result<(), Failure> {
+    let socket = args.fenced_socket.clone().unwrap_or_else(fence_socket);
+    let plans = ask(&socket, async |fenced| fenced.status().await).await?;
+    let of = |plan: &ResourceStatus| args.ticket.as_ref().is_none_or(|ticket| *ticket == plan.name);
+    let within = plans.resources.iter().filter(|plan| of(plan)).map(|plan| plan.plan.within_ms).max();
+    if args.ticket.is_some() && within.is_none() {
+        let ticket = args.ticket.as_ref().map(ToString::to_string).unwrap_or_default();
+        return Err(Failure::new(Exit::Refused, format!("sitegate-fenced knows no resource {ticket}"))
+            .hint("`sitegate fence status` lists them"));
+    }
+    // Each level has its limit, and some of them wait for others.
+    let within = Duration::from_millis(within.unwrap_or_default()).saturating_mul(TESTS_IN_TURN) + ANSWER_MAX;
+    let ticket = args.ticket.clone();
+    let tested = ask_within(&socket, within, async |fenced| fenced.test(ticket).await).await?;
+    if args.json {
+        tested.iter().try_for_each(|resource| print_json_line(&to_json(resource)?))?;
+    } else {
+        print(&tested_text(&tested))?;
+    }
+    let would_fail = |level: &TestedLevel| matches!(level.found, Found::Failed { .. });
+    match tested.iter().flat_map(|resource| &resource.levels).filter(|level| would_fail(level)).count() {
+        0 => Ok(()),
+        1 => Err(Failure::new(Exit::Refused, "a level would fail as things stand")),
+        n => Err(Failure::new(Exit::Refused, format!("{n} levels would fail as things stand"))),
+    }
+}
+
+fn tested_text(tested: &[TestedResource]) -> String {
+    let mut text = String::new();
+    for resource in tested {
+        let (alone, all) = (at_most(resource.within_ms), at_most(resource.within_all_ms));
+        text.push_str(&format!(
+            "{}: fenced within {alone}, within {all} if all are at once\n",
+            resource.name
+        ));
+        let mut table = Table::new(&["LEVEL", "DRIVER", "WITHIN", "TESTED IN", "FOUND"]);
+        for (number, level) in resource.levels.iter().enumerate() {
+            let found = match &level.found {
+                Found::Ready { what } => format!("ready: {what}"),
+                Found::Untested { what } => format!("untested: {what}"),
+                Found::Failed { why } => format!("WOULD FAIL: {why}"),
+            };
+            let row = [length(level.within_ms), length(level.took_ms), found];
+            let [within, took, found] = row;
+            table.row([(number + 1).to_string(), level.driver.clone(), within, took, found]);
+        }
+        if resource.levels.is_empty() {
+            text.push_str("unfenced: its processes are killed, and that is all\n");
+        } else {
+            text.push_str(&table.to_string());
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// Connects to sitegate-fenced and asks it what it can answer at once.
 async fn ask<T>(
     path: &Path,
+    question: impl AsyncFnOnce(Fenced) -> Result<T, ClientError>,
+) -> Result<T, Failure> {
+    ask_within(path, ANSWER_MAX, question).await
+}
+
+async fn ask_within<T>(
+    path: &Path,
+    within: Duration,
     question: impl AsyncFnOnce(Fenced) -> Result<T, ClientError>,
 ) -> Result<T, Failure> {
     let asking = async {
         let (fenced, _events, _status) = Fenced::connect(path, None, false).await?;
         question(fenced).await
     };
-    match tokio::time::timeout(ANSWER_MAX, asking).await {
+    match tokio::time::timeout(within, asking).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => Err(Failure::new(Exit::Unreachable, with_causes(&error))
             .hint("see whether sitegate-fenced runs here, and that you may use its socket")),
@@ -195,7 +284,13 @@ fn plan_text(resource: &ResourceStatus) -> String {
     if resource.plan.levels.is_empty() {
         return "kill only".to_owned();
     }
-    format!("{}, at most {}", resource.plan.levels.join(" > "), length(resource.plan.within_ms))
+    format!("{}, at most {}", resource.plan.levels.join(" > "), at_most(resource.plan.within_ms))
+}
+
+/// A bound, never rounded down.
+fn at_most(ms: u64) -> String {
+    let shown_in = if ms < 10_000 { 100 } else { 1000 };
+    length(ms.next_multiple_of(shown_in))
 }
 
 fn receipt_text(receipt: &Receipt) -> String {
@@ -270,6 +365,41 @@ mod tests {
                 "db      armed                             257    2.5 s      started  command > reboot, at most 1.4 s  -",
                 "web     fencing: level 1, FAILED 2 times  9      -          -        kill only                        \
                  token 5, level 2, deadline, 1970-01-01T00:00:00Z",
+                "",
+            ]
+            .join("\n")
+        );
+    }
+
+    #[test]
+    fn a_test_says_which_levels_would_fail() {
+        let level = |driver: &str, found| TestedLevel {
+            driver: driver.to_owned(),
+            within_ms: 8000,
+            took_ms: 120,
+            found,
+        };
+        let levels = vec![
+            level("command", Found::Failed { why: "/x exited with code 1".to_owned() }),
+            level("reboot", Found::Untested { what: "reboot(2) is permitted".to_owned() }),
+        ];
+        let resource = |name, levels| TestedResource {
+            name: Name::new(name).unwrap(),
+            within_ms: 14_500,
+            within_all_ms: 29_000,
+            levels,
+        };
+        assert_eq!(
+            tested_text(&[resource("db", levels), resource("web", Vec::new())]),
+            [
+                "db: fenced within 15 s, within 29 s if all are at once",
+                "LEVEL  DRIVER   WITHIN  TESTED IN  FOUND",
+                "1      command  8.0 s   0.1 s      WOULD FAIL: /x exited with code 1",
+                "2      reboot   8.0 s   0.1 s      untested: reboot(2) is permitted",
+                "",
+                "web: fenced within 15 s, within 29 s if all are at once",
+                "unfenced: its processes are killed, and that is all",
+                "",
                 "",
             ]
             .join("\n")

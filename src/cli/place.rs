@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use sitegate_host::diagnostic::Source;
-use sitegate_member::config::{Address, DIRECTORY_DEFAULT, Local, MEMBER_FILE, TlsFiles};
+use sitegate_member::config::{
+    Address, DIRECTORY_DEFAULT, FENCE_SOCKET_DEFAULT, Local, MEMBER_FILE, TlsFiles,
+};
 use sitegate_member::tls::Credentials;
 
 use super::exit::Exit;
@@ -85,9 +87,17 @@ impl PlaceArgs {
 
 /// The socket of this host's member, as far as its configuration can be read: a command must work while somebody edits it.
 fn configured_socket() -> PathBuf {
+    configured().map_or_else(|| SOCKET_DEFAULT.into(), |local| local.socket)
+}
+
+/// The socket of this host's fence daemon, likewise.
+pub(crate) fn fence_socket() -> PathBuf {
+    configured().map_or_else(|| FENCE_SOCKET_DEFAULT.into(), |local| local.fence_socket)
+}
+
+fn configured() -> Option<Local> {
     let directory = std::env::var_os(CONFIG_VARIABLE).map_or_else(|| DIRECTORY_DEFAULT.into(), PathBuf::from);
-    let local = Source::read(&directory.join(MEMBER_FILE)).and_then(|file| Local::parse(&file, None));
-    local.map_or_else(|_| SOCKET_DEFAULT.into(), |local| local.socket)
+    Source::read(&directory.join(MEMBER_FILE)).and_then(|file| Local::parse(&file, None)).ok()
 }
 
 /// Where a person keeps the pack that was issued to them.

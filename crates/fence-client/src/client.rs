@@ -14,7 +14,7 @@ use crate::request::{
     Event, Extension, FromDaemon, NotExtended, REPLY_BYTES_MAX, Reply, Request, parse_from_daemon,
     request_line,
 };
-use crate::status::{HistoryEntry, Status};
+use crate::status::{HistoryEntry, Status, TestedResource};
 use crate::wire::{Deadline, Incarnation, Name, Reason, Receipt, Refusal, Token};
 
 /// How many lines may wait to be written, and how many events to be read, before whoever adds more has to wait.
@@ -186,6 +186,17 @@ impl Client {
     /// [`ClientError`].
     pub async fn status(&self) -> Result<Status, ClientError> {
         self.ask_status(&Request::Status {}).await
+    }
+
+    /// Has the levels of plans checked, without fencing; those of one resource or of all.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn test(&self, resource: Option<Name>) -> Result<Vec<TestedResource>, ClientError> {
+        match self.ask(&Request::Test { resource }).await? {
+            Reply::Tested { resources } => Ok(resources),
+            _ => Err(ClientError::Unexpected),
+        }
     }
 
     /// What happened lately, oldest first: of one resource or of all, the newest `limit` or all that is remembered.

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::status::{HistoryEntry, Status};
+use crate::status::{HistoryEntry, Status, TestedResource};
 use crate::wire::{Deadline, Incarnation, Name, Notice, Reason, Receipt, Refusal, Token};
 
 /// The version of this protocol, sent in the answer to `hello`. It grows when a client has to know.
@@ -71,6 +71,12 @@ pub enum Request {
         token: Token,
         /// Why.
         reason: Reason,
+    },
+    /// Checks what every level of a plan would do it by, without fencing. Answered when all checks have ended.
+    Test {
+        /// Only of this resource.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        resource: Option<Name>,
     },
     /// How everything stands.
     Status {},
@@ -141,6 +147,11 @@ pub enum Reply {
     History {
         /// Oldest first.
         entries: Vec<HistoryEntry>,
+    },
+    /// To `test`.
+    Tested {
+        /// By name.
+        resources: Vec<TestedResource>,
     },
     /// What was asked for has not happened and will not.
     Refused {

@@ -111,6 +111,54 @@ pub struct PlanStatus {
     pub stops: bool,
 }
 
+/// What a test of a resource's plan has found. Nothing was fenced for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TestedResource {
+    /// Its name.
+    pub name: Name,
+    /// The longest that the plan takes by itself, in ms.
+    pub within_ms: u64,
+    /// The longest that it takes if all resources are fenced at once, in ms.
+    pub within_all_ms: u64,
+    /// Its levels, in order.
+    pub levels: Vec<TestedLevel>,
+}
+
+/// What a test of a level has found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TestedLevel {
+    /// Its driver.
+    pub driver: String,
+    /// How long it may take, in ms.
+    pub within_ms: u64,
+    /// How long the test took, in ms.
+    pub took_ms: u64,
+    /// What was found.
+    #[serde(flatten)]
+    pub found: Found,
+}
+
+/// What a test says of a level.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "found", rename_all = "kebab-case")]
+pub enum Found {
+    /// What it checks itself by has succeeded.
+    Ready {
+        /// What that was.
+        what: String,
+    },
+    /// There is nothing that could be checked without fencing, or not more than this.
+    Untested {
+        /// What is known.
+        what: String,
+    },
+    /// It would fail.
+    Failed {
+        /// Why.
+        why: String,
+    },
+}
+
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistoryEntry {

@@ -205,10 +205,11 @@ impl Config {
         let mut unusable = Vec::new();
         for (name, resource) in &self.resources {
             let hooks = resource.start.iter().chain(&resource.stop).map(|hook| &hook.command);
-            let levels = resource.plan.levels.iter().filter_map(|level| match &level.driver {
-                Driver::Command(command) => Some(command),
-                Driver::Reboot(_) | Driver::Watchdog | Driver::Removed => None,
+            let levels = resource.plan.levels.iter().flat_map(|level| match &level.driver {
+                Driver::Command(program) => [Some(&program.command), program.check.as_ref()],
+                Driver::Reboot(_) | Driver::Watchdog | Driver::Removed => [None, None],
             });
+            let levels = levels.flatten();
             let problems = hooks.chain(levels).filter_map(|command| inspect(Path::new(&command[0])).err());
             unusable.extend(problems.map(|problem| (name.clone(), problem)));
         }

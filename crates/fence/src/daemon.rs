@@ -40,6 +40,7 @@ mod requests;
 mod session;
 mod setup;
 mod status;
+mod trial;
 
 use self::core::{Core, Done};
 use access::Access;

@@ -26,8 +26,8 @@ pub struct Level {
 /// How a level makes certain that a resource no longer runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Driver {
-    /// A program, which has succeeded if it exits with 0: absolute path and arguments, at least the path.
-    Command(Vec<String>),
+    /// A program, which has succeeded if it exits with 0.
+    Command(Program),
     /// Restarts the machine at once, without syncing or stopping anything.
     Reboot(RebootMethod),
     /// Pets the hardware watchdog no more, which then resets the machine.
@@ -35,6 +35,15 @@ pub enum Driver {
     /// Stands for the plan of a resource that was armed or being fenced when it vanished from the configuration. It
     /// fails and says so until the resource is put back: nobody knows any more how to fence it.
     Removed,
+}
+
+/// A level's program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// Absolute path and arguments; at least the path.
+    pub command: Vec<String>,
+    /// What tells that it would work, likewise, and fences nothing.
+    pub check: Option<Vec<String>>,
 }
 
 /// How the machine is restarted.

@@ -55,6 +55,8 @@ pub enum Role {
     Stop,
     /// It is a level of the fence plan; numbered by the run, so that one that would not die is told from the next.
     Level(u64),
+    /// It checks a level of the plan, counted from 0, without doing what that does.
+    Check(usize),
 }
 
 impl Role {
@@ -63,6 +65,7 @@ impl Role {
             Self::Start => "start".to_owned(),
             Self::Stop => "stop".to_owned(),
             Self::Level(run) => format!("fence-{run}"),
+            Self::Check(level) => format!("check-{level}"),
         }
     }
 }
@@ -116,11 +119,11 @@ impl Programs {
         outcome
     }
 
-    /// Levels need no lease: they are what comes when there is none any more.
+    /// Levels need no lease: they are what comes when there is none any more. Nor do checks, which start nothing.
     fn lease(&self, run: &Run) -> Option<Lease> {
         let lease =
             || Lease { leases: self.leases.clone(), resource: run.resource.clone(), token: run.token };
-        (!matches!(run.role, Role::Level(_))).then(lease)
+        matches!(run.role, Role::Start | Role::Stop).then(lease)
     }
 
     async fn kill(&self, resource: &Name, role: &str) -> Result<(), String> {

@@ -21,7 +21,7 @@ pub use address::{Address, Host, PORT_DEFAULT};
 pub use digest::FormationDigest;
 pub use drift::ClockDrift;
 pub use formation::{Formation, MEMBERS_MAX, MEMBERS_MIN, Member, Role, TICKETS_MAX};
-pub use local::{Check, Hook, Listen, Local, LocalTicket, Log, LogFormat, TlsFiles};
+pub use local::{Check, FENCE_SOCKET_DEFAULT, Hook, Listen, Local, LocalTicket, Log, LogFormat, TlsFiles};
 pub use names::{FormationName, MemberName, NAME_LENGTH_MAX, PersonName, TicketName};
 pub use terms::{Takeover, Terms};
 

@@ -1,6 +1,6 @@
 use super::raw::level::DEFAULT_REBOOT_WITHIN;
 use super::*;
-use crate::plan::{Level, RebootMethod};
+use crate::plan::{Level, Program, RebootMethod};
 
 fn load(text: &str) -> Result<Config, ConfigError> {
     Config::from_source(&Source::new("fenced.toml", text))
@@ -31,7 +31,10 @@ fn reads_the_example_of_the_design() {
     assert_eq!(
         db.plan.levels,
         [
-            Level { driver: Driver::Command(command), within: Duration::from_secs(8) },
+            Level {
+                driver: Driver::Command(Program { command, check: None }),
+                within: Duration::from_secs(8)
+            },
             Level { driver: Driver::Reboot(RebootMethod::Syscall), within: DEFAULT_REBOOT_WITHIN },
         ]
     );

@@ -57,6 +57,8 @@ pub(super) struct Core {
     pub(super) settled: watch::Sender<u64>,
     pub(super) cancels: HashMap<RunId, oneshot::Sender<()>>,
     pub(super) done: mpsc::Sender<Done>,
+    /// One place: for the test that runs.
+    pub(super) testing: Arc<Semaphore>,
     pub(super) room: Arc<Semaphore>,
     pub(super) restarter: Restarter,
     pub(super) watchdog: Guard,
@@ -66,12 +68,13 @@ pub(super) struct Core {
     pub(super) remembering: Arc<Semaphore>,
 }
 
-/// The end of something that was ordered.
+/// What happened aside.
 #[derive(Debug)]
-pub(super) struct Done {
-    pub(super) resource: Name,
-    pub(super) run: RunId,
-    pub(super) what: Ended,
+pub(super) enum Done {
+    /// The end of something that the deadman has ordered.
+    Run { resource: Name, run: RunId, what: Ended },
+    /// The answer to what does not concern the deadman.
+    Answer(Asker, Reply),
 }
 
 #[derive(Debug)]
@@ -112,6 +115,7 @@ impl Core {
             settled: watch::Sender::new(0),
             cancels: HashMap::new(),
             done,
+            testing: Arc::new(Semaphore::new(1)),
             room: Arc::new(Semaphore::new(PROGRAMS_AT_ONCE)),
             restarter,
             watchdog,
@@ -134,7 +138,11 @@ impl Core {
         self.deadman.tick(leases::now());
     }
 
-    pub(super) fn done(&mut self, Done { resource, run, what }: Done) {
+    pub(super) fn done(&mut self, done: Done) {
+        let (resource, run, what) = match done {
+            Done::Run { resource, run, what } => (resource, run, what),
+            Done::Answer(asker, reply) => return self.reply(asker, &reply),
+        };
         self.cancels.remove(&run);
         let now = leases::now();
         match what {

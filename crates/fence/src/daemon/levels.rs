@@ -43,7 +43,7 @@ impl Core {
         let Level { driver, within } = self.config.resources[&resource].plan.levels[level].clone();
         let case = Case { run, resource: resource.clone(), token, reason, within };
         let attempt = match driver {
-            Driver::Command(command) => self.run_command(case, command),
+            Driver::Command(program) => self.run_command(case, program.command),
             Driver::Reboot(method) => self.restart_machine(&case, method),
             Driver::Watchdog => self.leave_to_watchdog(&case),
             Driver::Removed => {
@@ -54,7 +54,7 @@ impl Core {
         let done = self.done.clone();
         tokio::spawn(async move {
             let what = Ended::Level(attempt.await);
-            tell(&done, Done { resource, run, what }).await;
+            tell(&done, Done::Run { resource, run, what }).await;
         });
     }
 
@@ -164,7 +164,8 @@ mod tests {
         assert!(tries.recv_timeout(A_WHILE).is_err(), "the disk does not know yet");
         std::thread::spawn(move || disk.read_to_end(&mut Vec::new()));
         core.written(store.outcomes.recv().await.unwrap());
-        assert!(matches!(ends.recv().await.unwrap().what, Ended::Level(Err(why)) if why == "it failed"));
+        let end = ends.recv().await.unwrap();
+        assert!(matches!(end, Done::Run { what: Ended::Level(Err(why)), .. } if why == "it failed"));
         tries.recv_timeout(SOON).unwrap();
     }
 

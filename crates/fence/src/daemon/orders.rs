@@ -33,7 +33,7 @@ impl Core {
                 (Err(why), _) => Err(why),
                 (Ok(()), Err(left)) => Err(left.to_string()),
             };
-            tell(&done, Done { resource, run, what: Ended::Kill(result) }).await;
+            tell(&done, Done::Run { resource, run, what: Ended::Kill(result) }).await;
         });
     }
 
@@ -52,7 +52,7 @@ impl Core {
             Program::Stop => (configured.stop.clone(), Role::Stop, "stop", Ended::Stop),
         };
         let Some(Hook { command, within }) = hook else {
-            tokio::spawn(async move { tell(&done, Done { resource, run, what: end(Ok(())) }).await });
+            tokio::spawn(async move { tell(&done, Done::Run { resource, run, what: end(Ok(())) }).await });
             return;
         };
         let reason = Reason::new(reason).expect("a word is a reason");
@@ -69,7 +69,7 @@ impl Core {
                 }
                 _ = &mut cancel => Err("was given up before its turn".to_owned()),
             };
-            tell(&done, Done { resource: program.resource, run, what: end(result) }).await;
+            tell(&done, Done::Run { resource: program.resource, run, what: end(result) }).await;
         });
     }
 

@@ -32,6 +32,7 @@ impl Core {
                 let status = Reply::Status(self.status());
                 self.reply(asker, &status);
             }
+            Request::Test { resource } => self.test(asker, resource.as_ref()),
             Request::History { resource, limit } => {
                 let entries = self.history.of(resource.as_ref(), limit);
                 self.reply(asker, &Reply::History { entries });

@@ -43,6 +43,6 @@ fn plan(resource: &Resource, kill_within: Duration, all: Duration) -> PlanStatus
     }
 }
 
-fn milliseconds(duration: Duration) -> u64 {
+pub(super) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -9,6 +9,7 @@ mod reload;
 mod restart;
 mod site;
 mod socket;
+mod trial;
 mod watchdog;
 
 /// Makes two tests of an async function: `tree` and `cgroup`.

@@ -19,7 +19,8 @@ const STATE_DIR_DEFAULT: &str = "/var/lib/sitegate";
 const RUNTIME_DIR_DEFAULT: &str = "/run/sitegate";
 /// In the runtime directory.
 const SOCKET_DEFAULT: &str = "sitegate.sock";
-const FENCE_SOCKET_DEFAULT: &str = "/run/sitegate-fenced/fenced.sock";
+/// Where `sitegate-fenced` listens unless its configuration says otherwise.
+pub const FENCE_SOCKET_DEFAULT: &str = "/run/sitegate-fenced/fenced.sock";
 const LOG_FILTER_DEFAULT: &str = "info";
 /// `sun_path` has 108 bytes with the zero at its end; see unix(7).
 const SOCKET_PATH_BYTES_MAX: usize = 107;

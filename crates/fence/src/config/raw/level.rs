@@ -7,7 +7,7 @@ use serde::Deserialize;
 use sitegate_host::diagnostic::{Period, Spanned};
 
 use super::Check;
-use crate::plan::{Driver, Level, RebootMethod};
+use crate::plan::{Driver, Level, Program, RebootMethod};
 
 /// How long a reboot may take to happen before the level counts as failed.
 pub(in crate::config) const DEFAULT_REBOOT_WITHIN: Duration = Duration::from_secs(5);
@@ -18,6 +18,7 @@ pub(super) struct RawLevel {
     driver: Spanned<RawDriver>,
     within: Option<Spanned<Period>>,
     command: Option<Spanned<Vec<String>>>,
+    check: Option<Spanned<Vec<String>>>,
     method: Option<Spanned<RawMethod>>,
 }
 
@@ -40,8 +41,9 @@ impl RawLevel {
     /// The keys that nobody has taken, each with the driver that it belongs to.
     fn left(&self) -> impl Iterator<Item = (&'static str, &'static str, Range<usize>)> {
         let command = self.command.as_ref().map(|key| ("command", "command", key.span()));
+        let check = self.check.as_ref().map(|key| ("check", "command", key.span()));
         let method = self.method.as_ref().map(|key| ("method", "reboot", key.span()));
-        [command, method].into_iter().flatten()
+        [command, check, method].into_iter().flatten()
     }
 }
 
@@ -73,7 +75,8 @@ impl Check<'_> {
             self.problem(at, "driver \"command\" needs `command` and `within`", hint);
             return None;
         };
-        Some(Level { driver: Driver::Command(self.command(command)), within })
+        let check = raw.check.take().map(|check| self.command(check));
+        Some(Level { driver: Driver::Command(Program { command: self.command(command), check }), within })
     }
 
     fn watchdog_level(&mut self, at: Range<usize>, within: Option<Duration>) -> Option<Level> {
