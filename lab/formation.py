@@ -32,7 +32,7 @@ class Formation:
     has_commands = True
 
     def __init__(self, options, network, ground, logs, writes, clock):
-        self.programs, self.pretend = options.programs, options.pretend
+        self.programs, self.pretend, self.levels = options.programs, options.pretend, bool(options.fencing)
         self.ground, self.writes, self.clock = ground, writes, clock
         self.roles = ROLES[options.members]
         self.sites = [name for name, role in self.roles.items() if role == "site"]
@@ -92,9 +92,16 @@ class Formation:
             stop, level = ('["/bin/true"]', '["/bin/true"]') if self.pretend else (hook("stop"), hook("kill"))
             text += (f'\n[resource.{ticket}]\nstart = {{ command = {start}, within = "10s" }}\n'
                      f'stop = {{ command = {stop}, within = "5s" }}\n'
-                     f'fence = [{{ driver = "command", command = {level}, within = "1s" }}]\n'
-                     "last-level-may-fail = true\n")
+                     f"fence = [{self.plan(machine, level)}]\nlast-level-may-fail = true\n")
         return text
+
+    def plan(self, machine, level):
+        one = 'driver = "command", command = {}, within = "{}"'.format
+        if not self.levels or self.pretend:
+            return "{ " + one(level, "1s") + " }"
+        # The suite `fencing`: levels that can be told to fail.
+        commands = [json.dumps(["/bin/sh", str(HERE / "level.sh"), str(n), str(machine.writers)]) for n in (1, 2, 3)]
+        return ", ".join("{ " + one(c, within) + " }" for c, within in zip(commands, ("500ms", "500ms", "2s")))
 
     # Life.
 

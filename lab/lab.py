@@ -6,6 +6,7 @@ import time
 
 import checker
 import faults
+import fencing
 import scenarios
 from booth import BoothFormation
 from etcd import EtcdFormation
@@ -50,7 +51,7 @@ class Lab:
 
     def offsets(self):
         """Of CLOCK_BOOTTIME and CLOCK_MONOTONIC, in whole seconds; a machine's clocks are never below zero."""
-        if self.options.scenario or self.options.latency:
+        if self.options.scenario or self.options.latency or self.options.fencing:
             # To compare, nobody has anything to overcome but the scenario.
             return [0, 0]
         behind_max = int(time.monotonic()) - 10
@@ -79,6 +80,16 @@ class Lab:
             self.log("revoking")
             self.began = at
         return self.judged(work)
+
+    def fence(self):
+        """One scenario of the suite `fencing`; returns the verdict, with figures."""
+        def work():
+            self.bring_up(lambda _: scenarios.HOLDER)
+            fencing.rounds(self)
+            self.end()
+        self.judged(work)
+        self.verdict["figures"] = fencing.figures(self)
+        return self.verdict
 
     def bring_up(self, place):
         self.formation.prepare()

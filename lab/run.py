@@ -22,7 +22,8 @@ import time
 from pathlib import Path
 
 import compare
-from times import CHAOS, COMPARE
+import fencing
+from times import CHAOS, COMPARE, FENCING
 from verdict import merge, summary
 
 HERE = Path(__file__).resolve().parent
@@ -40,7 +41,7 @@ PACKAGES = {"booth": "pacemaker-cli-utils", "etcd": "etcd-server etcd-client"}
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--programs", default=HERE.parent / "target/release", type=Path, help="where the daemons are")
-    parser.add_argument("--suite", default="chaos", choices=["chaos", "compare", "latency"])
+    parser.add_argument("--suite", default="chaos", choices=["chaos", "compare", "latency", "fencing"])
     parser.add_argument("--faults", type=int, default=60, help="how many, over all sizes of formations")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--members", default="3,4,5", help="sizes of the formations, all at work at once")
@@ -50,7 +51,9 @@ def arguments():
     parser.add_argument("--parallel", type=int, default=4, help="formations at once in `compare`")
     parser.add_argument("--booth", type=Path, help="where boothd and booth are: see lab/get_booth.sh")
     parser.add_argument("--no-key", action="store_true", help="booth without its authfile")
-    parser.add_argument("--scenarios", help="only these of `compare`, with commas")
+    parser.add_argument("--scenarios", help="only these of `compare` or `fencing`, with commas")
+    parser.add_argument("--rounds", type=int, default=8, help="of each scenario of `fencing`: four losses each")
+    parser.add_argument("--fencing", help=argparse.SUPPRESS)
     parser.add_argument("--latency", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--scenario", help=argparse.SUPPRESS)
     parser.add_argument("--pretend", action="store_true",
@@ -77,15 +80,15 @@ def outside(options):
     if os.geteuid() != 0 or missing:
         say(f"error: the lab needs root{' and ' + ', '.join(missing) if missing else ''}")
         return 2
-    for system in options.sut.split(",") if options.suite != "chaos" else ():
+    for system in options.sut.split(",") if options.suite in ("compare", "latency") else ():
         if missing := not_found(NEEDED_BY.get(system, ())):
             say(f"error: {system} needs {', '.join(missing)} here: apt-get install {PACKAGES[system]}")
             return 2
     directory = options.directory or Path(tempfile.mkdtemp(prefix="sitegate-lab-", dir="/tmp"))
     directory.mkdir(parents=True, exist_ok=True)
     directory.chmod(0o755)
-    if options.suite != "chaos":
-        suite = compare.run if options.suite == "compare" else compare.latency
+    suites = {"compare": compare.run, "latency": compare.latency, "fencing": fencing.run}
+    if suite := suites.get(options.suite):
         return suite(options, directory, spawn, wait, say)
     sizes = [int(size) for size in options.members.split(",")]
     shares = [options.faults // len(sizes) + (n < options.faults % len(sizes)) for n in range(len(sizes))]
@@ -156,7 +159,7 @@ def inside(options):
     os.makedirs("/run/netns", exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run/netns"], check=True)
     options.members = options.inside
-    options.times = COMPARE if options.scenario else CHAOS
+    options.times = FENCING if options.fencing else COMPARE if options.scenario else CHAOS
     options.directory.mkdir(parents=True)
     lab = Lab(options, ground, options.directory, lambda text: say(f"[{options.members}] {text}"))
     threading.Thread(target=end_with_input, args=[lab], daemon=True).start()
@@ -168,7 +171,7 @@ def inside(options):
             lab.thaw()
         return 0
     try:
-        lab.scenario() if options.scenario else lab.chaos()
+        lab.fence() if options.fencing else lab.scenario() if options.scenario else lab.chaos()
     finally:
         lab.thaw()
         verdict = {"members": options.members, **lab.verdict}

@@ -23,6 +23,8 @@ class Times(namedtuple("Times", "heartbeat_s expire_s acquire_after_s watchdog_s
 
 
 CHAOS = Times(0.3, 3.0, 2.0, 1.0)
+# Room in A for three levels of which two are in vain.
+FENCING = Times(0.3, 3.0, 4.0, 1.0)
 COMPARE = Times(1.0, 8.0, 4.0, 3.0)
 
 
