@@ -10,6 +10,7 @@ use sitegate_fence_client::wire::Name;
 use sitegate_host::diagnostic::{ConfigError, Source};
 use sitegate_host::spawn::{SpawnError, inspect};
 
+use crate::agent::Places;
 use crate::plan::{Driver, Plan};
 
 mod accepted;
@@ -58,6 +59,8 @@ pub struct Config {
     pub log: Log,
     /// The resources.
     pub resources: BTreeMap<Name, Resource>,
+    /// Where the file says what of fence agents.
+    pub agents: Vec<Places>,
     /// The file that says all this.
     pub text: String,
 }
@@ -204,13 +207,16 @@ impl Config {
     pub fn unusable_programs(&self) -> Vec<(Name, SpawnError)> {
         let mut unusable = Vec::new();
         for (name, resource) in &self.resources {
-            let hooks = resource.start.iter().chain(&resource.stop).map(|hook| &hook.command);
+            let hooks =
+                resource.start.iter().chain(&resource.stop).map(|hook| PathBuf::from(&hook.command[0]));
             let levels = resource.plan.levels.iter().flat_map(|level| match &level.driver {
-                Driver::Command(program) => [Some(&program.command), program.check.as_ref()],
+                Driver::Command(program) => {
+                    [Some(&program.command), program.check.as_ref()].map(|c| c.map(|c| PathBuf::from(&c[0])))
+                }
+                Driver::Agent(agent) => [Some(agent.program()), None],
                 Driver::Reboot(_) | Driver::Watchdog | Driver::Removed => [None, None],
             });
-            let levels = levels.flatten();
-            let problems = hooks.chain(levels).filter_map(|command| inspect(Path::new(&command[0])).err());
+            let problems = hooks.chain(levels.flatten()).filter_map(|program| inspect(&program).err());
             unusable.extend(problems.map(|problem| (name.clone(), problem)));
         }
         unusable

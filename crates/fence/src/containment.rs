@@ -38,6 +38,8 @@ pub struct Containment {
     /// All places where groups may be, `parent` and those of earlier daemons.
     parents: Vec<Cgroup>,
     sweeper: Sweeper,
+    /// The program that is run as a keeper.
+    keeper: PathBuf,
 }
 
 /// Why nothing can be contained.
@@ -103,7 +105,14 @@ impl Containment {
         };
         let parent = parent.map(|below| below.child(&format!("sitegate-{id}")));
         let parents = remember_parent(&runtime_dir.join(PARENTS_FILE), parent.as_ref())?;
-        Ok(Self { id, parent, parents, sweeper: Sweeper::start().map_err(ContainmentError::Thread)? })
+        let sweeper = Sweeper::start().map_err(ContainmentError::Thread)?;
+        Ok(Self { id, parent, parents, sweeper, keeper: OWN_PROGRAM.into() })
+    }
+
+    /// Runs keepers from this program, where this process's own is none.
+    #[must_use]
+    pub fn with_keeper(self, keeper: impl Into<PathBuf>) -> Self {
+        Self { keeper: keeper.into(), ..self }
     }
 
     /// `cgroup` or `tree`.
@@ -112,7 +121,7 @@ impl Containment {
         if self.parent.is_some() { "cgroup" } else { "tree" }
     }
 
-    /// Runs an errand under a keeper, in the role `role` of its resource.
+    /// Runs an errand under a keeper, in the role `role` of its resource. The keeper passes `stdin` on if the errand says so.
     ///
     /// # Errors
     /// If the keeper cannot be started; what happens to the program, the keeper reports.
@@ -121,8 +130,9 @@ impl Containment {
         mut errand: Errand,
         role: &str,
         mut env: std::collections::BTreeMap<String, String>,
+        stdin: Stdio,
     ) -> Result<Contained, SpawnError> {
-        let machine = |source| SpawnError::Machine { program: OWN_PROGRAM.into(), source };
+        let machine = |source| SpawnError::Machine { program: self.keeper.clone(), source };
         if let Some(parent) = &self.parent {
             let group = parent.child(&errand.resource.file_name()).child(role);
             group.create().map_err(machine)?;
@@ -136,7 +146,7 @@ impl Containment {
         let mut argv = vec!["sitegate-fenced".into(), keeper::SUBCOMMAND.into()];
         argv.extend(errand.arguments());
         let (stdout, stderr) = (Stdio::from(stdout), Stdio::from(stderr));
-        let keeper = Running::spawn(Path::new(OWN_PROGRAM), &argv, env, stdout, stderr)?;
+        let keeper = Running::spawn(&self.keeper, &argv, env, stdin, stdout, stderr)?;
         Ok(Contained { keeper, report, output })
     }
 

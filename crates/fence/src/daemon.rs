@@ -23,7 +23,6 @@ use crate::logging::LogFilter;
 use crate::store::{Store, with_causes};
 
 mod access;
-mod aside;
 mod bound;
 mod clients;
 mod core;
@@ -109,6 +108,7 @@ pub async fn run(config: Config, path: &Path, filter: LogFilter) -> Result<(), D
     let mut reloader = Reloader { reread: Reread::new(path), filter, access, manager };
     reload::keep(&core.config);
     reloader.manager.ready();
+    reload::look_at_agents(&core.config, path);
     let mut watchdog = tokio::time::interval(watchdog_period(&reloader.manager));
     let mut pets = core.watchdog.period().map(tokio::time::interval);
     info!(socket = %core.config.socket.display(), "sitegate-fenced is ready");
@@ -207,8 +207,8 @@ fn take_ends(core: &mut Core, done: &mut mpsc::Receiver<Done>) {
     }
 }
 
-/// Lets clients connect; gives what decides who may. A socket that cannot be made ends the start, but not if something is armed or
-/// being fenced: then fencing that, unheard, is better than not to be there.
+/// Lets clients connect; gives what decides who may. A socket that cannot be made ends the start, but not if something is armed
+/// or being fenced: then fencing that, unheard, is better than not to be there.
 async fn begin_to_listen(core: &Core, to: mpsc::Sender<FromClient>) -> Result<Access, DaemonError> {
     let (access, gate) = Access::new(&core.config);
     let made = listen::start(core.config.socket.clone(), gate, to)?;

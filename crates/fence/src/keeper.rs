@@ -1,10 +1,10 @@
 //! The keeper: a small process between the daemon and each program it runs, `sitegate-fenced keeper …`.
 //!
 //! It is what makes everything that starts resources run under the daemon (docs/fencing.md, "What it promises") while the
-//! daemon itself is away: it goes into the control group, adopts whatever the program leaves running (it is a subreaper, see prctl(2)), so that this stays its
-//! descendant, and reads the program's output, so that no pipe breaks, however often the daemon is restarted. Between going
-//! in and starting the program it looks whether the lease still stands: a keeper that was frozen before that look finds the
-//! lease withdrawn, one frozen after it is killed by the fence.
+//! daemon itself is away: it goes into the control group, adopts whatever the program leaves running (it is a subreaper, see
+//! prctl(2)), so that this stays its descendant, and reads the program's output, so that no pipe breaks, however often the daemon
+//! is restarted. Between going in and starting the program it looks whether the lease still stands: a keeper that was frozen
+//! before that look finds the lease withdrawn, one frozen after it is killed by the fence.
 
 use std::ffi::{CStr, OsString};
 use std::io::{self, PipeReader, Read, Write};
@@ -88,7 +88,8 @@ fn begin(errand: &Errand) -> Result<(Child, PipeReader), Report> {
     let program = PathBuf::from(&errand.argv[0]);
     let mut command = Command::new(&program);
     command.args(&errand.argv[1..]).process_group(0);
-    command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+    let stdin = if errand.input { Stdio::inherit() } else { Stdio::null() };
+    command.stdin(stdin).stdout(stdout).stderr(stderr);
     let spawned = if errand.stay { as_usual_priority(|| command.spawn()) } else { command.spawn() };
     let child = spawned.map_err(|e| Report::NotStarted(with_causes(&why_not_started(&program, e))))?;
     Ok((child, output))

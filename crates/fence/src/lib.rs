@@ -2,8 +2,11 @@
 //!
 //! [`deadman`] decides when (a state machine without I/O, which the simulator runs too), [`plan`] says what, [`config`] reads
 //! both from `fenced.toml`. The rest is what the daemon `sitegate-fenced` is made of: [`daemon`] drives the deadman,
-//! [`journal`] and [`leases`] keep its state, [`logging`] its log; [`containment`], [`keeper`] and [`programs`] run and kill programs.
+//! [`journal`] and [`leases`] keep its state, [`logging`] its log; [`containment`], [`keeper`] and [`programs`] run and kill
+//! programs.
 
+pub mod agent;
+mod aside;
 pub mod config;
 pub mod containment;
 pub mod daemon;

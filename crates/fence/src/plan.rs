@@ -1,9 +1,11 @@
 //! What fencing a resource means: levels, tried in order until one succeeds.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sitegate_host::clock::duration_ns;
 
+use crate::agent::Agent;
 use crate::deadman::Schedule;
 
 /// The levels of a resource's fence, in the order in which they are tried. None if the resource is `unfenced`: then its
@@ -28,6 +30,8 @@ pub struct Level {
 pub enum Driver {
     /// A program, which has succeeded if it exits with 0.
     Command(Program),
+    /// A fence agent switches something off, and its status says so.
+    Agent(Arc<Agent>),
     /// Restarts the machine at once, without syncing or stopping anything.
     Reboot(RebootMethod),
     /// Pets the hardware watchdog no more, which then resets the machine.
@@ -61,6 +65,7 @@ impl Driver {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Command(_) => "command",
+            Self::Agent(_) => "agent",
             Self::Reboot(_) => "reboot",
             Self::Watchdog => "watchdog",
             Self::Removed => "removed",
@@ -98,6 +103,17 @@ impl Plan {
     #[must_use]
     pub fn ends_in_watchdog(&self) -> bool {
         self.levels.last().is_some_and(|level| level.driver == Driver::Watchdog)
+    }
+
+    /// The most programs that a level of it runs at once.
+    #[must_use]
+    pub fn programs_at_once(&self) -> usize {
+        let programs = |level: &Level| match &level.driver {
+            Driver::Command(_) => 1,
+            Driver::Agent(agent) => agent.plugs.len().max(1),
+            Driver::Reboot(_) | Driver::Watchdog | Driver::Removed => 0,
+        };
+        self.levels.iter().map(programs).max().unwrap_or_default()
     }
 
     /// What the deadman needs of it.

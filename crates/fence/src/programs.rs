@@ -1,14 +1,17 @@
 //! Running the programs of resources: `start`, `stop`, and the levels of plans.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::pin::pin;
+use std::process::Stdio;
 use std::time::Duration;
 
 use sitegate_fence_client::wire::{Deadline, Instant, Name, Reason, Token};
 use sitegate_host::clock::{duration_ns, uptime_seconds};
 use sitegate_host::output::Collector;
-use sitegate_host::spawn::{Running, base_environment};
+use sitegate_host::spawn::{self, Running, base_environment};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot::{self, error::TryRecvError};
@@ -17,6 +20,11 @@ use tokio::time::timeout;
 use crate::containment::{Contained, Containment};
 use crate::keeper::{Errand, Lease, Report};
 use crate::store::with_causes;
+
+mod ending;
+
+use ending::Ending;
+pub use ending::Exited;
 
 /// One run of a program.
 #[derive(Clone, Debug)]
@@ -29,10 +37,36 @@ pub struct Run {
     pub role: Role,
     /// Program and arguments.
     pub command: Vec<String>,
+    /// What it reads on stdin.
+    pub input: Input,
+    /// What the log calls it.
+    pub shown: String,
     /// How long it may take.
     pub within: Duration,
     /// What it is told.
     pub told: Told,
+}
+
+/// What a program reads on stdin. It may hold secrets: nothing shows it.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Input(Vec<u8>);
+
+impl Input {
+    /// These bytes.
+    #[must_use]
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    fn stdin(&self) -> io::Result<Stdio> {
+        if self.0.is_empty() { Ok(Stdio::null()) } else { spawn::input(&self.0) }
+    }
+}
+
+impl fmt::Debug for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Input({} bytes)", self.0.len())
+    }
 }
 
 /// What a program finds in its environment beside the resource and the token.
@@ -55,18 +89,48 @@ pub enum Role {
     Stop,
     /// It is a level of the fence plan; numbered by the run, so that one that would not die is told from the next.
     Level(u64),
-    /// It checks a level of the plan, counted from 0, without doing what that does.
-    Check(usize),
+    /// It is one of several programs of a level, numbered within the run: each has a place of its own, whether they run at once
+    /// or one after the other.
+    Part {
+        /// The level's run.
+        run: u64,
+        /// Which of its programs.
+        part: u32,
+    },
+    /// It tries out whether a level would work, without fencing anything; numbered likewise.
+    Trial {
+        /// The trial.
+        run: u64,
+        /// Which of its programs.
+        part: u32,
+    },
 }
 
 impl Role {
+    /// [`Role::Part`].
+    pub(crate) fn part(run: u64, part: u32) -> Self {
+        Self::Part { run, part }
+    }
+
+    /// [`Role::Trial`].
+    pub(crate) fn trial(run: u64, part: u32) -> Self {
+        Self::Trial { run, part }
+    }
+
     fn name(self) -> String {
         match self {
             Self::Start => "start".to_owned(),
             Self::Stop => "stop".to_owned(),
             Self::Level(run) => format!("fence-{run}"),
-            Self::Check(level) => format!("check-{level}"),
+            Self::Part { run, part } => format!("fence-{run}-{part}"),
+            Self::Trial { run, part } => format!("trial-{run}-{part}"),
         }
+    }
+
+    /// Whether it belongs to a tenure: then it needs the lease, and there is one place for all its runs. Levels need none: they
+    /// are what comes when there is no lease any more.
+    fn of_tenure(self) -> bool {
+        matches!(self, Self::Start | Self::Stop)
     }
 }
 
@@ -92,9 +156,18 @@ impl Programs {
     ///
     /// # Errors
     /// Why it failed, as a sentence for people.
-    pub async fn run(&self, run: &Run, mut cancel: oneshot::Receiver<()>) -> Result<(), String> {
+    pub async fn run(&self, run: &Run, cancel: oneshot::Receiver<()>) -> Result<(), String> {
+        let exited = self.exit(run, cancel).await?;
+        if exited.code == 0 { Ok(()) } else { Err(exited.to_string()) }
+    }
+
+    /// The same where other exit codes than 0 may be good news.
+    ///
+    /// # Errors
+    /// Why it did not run to its end, or left something that would not die; as a sentence for people.
+    pub async fn exit(&self, run: &Run, mut cancel: oneshot::Receiver<()>) -> Result<Exited, String> {
         let role = run.role.name();
-        if !matches!(run.role, Role::Level(_)) {
+        if run.role.of_tenure() {
             // A program begins with an empty place: whatever an earlier run left there, its keeper's daemon perhaps gone,
             // must not run beside this one.
             self.kill(&run.resource, &role)
@@ -106,24 +179,30 @@ impl Programs {
             lease: self.lease(run),
             cgroup: None,
             stay: run.role == Role::Start,
+            input: !run.input.0.is_empty(),
             argv: run.command.iter().map(Into::into).collect(),
         };
         if !matches!(cancel.try_recv(), Err(TryRecvError::Empty)) {
             return Err("was given up before it began".to_owned());
         }
-        let contained = self.containment.run(errand, &role, environment(run)).map_err(|e| with_causes(&e))?;
+        let stdin = run.input.stdin().map_err(|e| format!("there is no room for its input: {e}"))?;
+        let contained =
+            self.containment.run(errand, &role, environment(run), stdin).map_err(|e| with_causes(&e))?;
         let (outcome, left_over) = self.watch(run, contained, cancel).await;
         if left_over && let Err(left) = self.kill(&run.resource, &role).await {
-            return Err(outcome.err().map_or(left.clone(), |why| format!("{why}; {left}")));
+            return Err(match outcome {
+                Ok(Exited { code: 0, .. }) => left,
+                Ok(exited) => format!("{exited}; {left}"),
+                Err(why) => format!("{why}; {left}"),
+            });
         }
         outcome
     }
 
-    /// Levels need no lease: they are what comes when there is none any more. Nor do checks, which start nothing.
     fn lease(&self, run: &Run) -> Option<Lease> {
         let lease =
             || Lease { leases: self.leases.clone(), resource: run.resource.clone(), token: run.token };
-        matches!(run.role, Role::Start | Role::Stop).then(lease)
+        run.role.of_tenure().then(lease)
     }
 
     async fn kill(&self, resource: &Name, role: &str) -> Result<(), String> {
@@ -137,9 +216,9 @@ impl Programs {
         run: &Run,
         contained: Contained,
         cancel: oneshot::Receiver<()>,
-    ) -> (Result<(), String>, bool) {
+    ) -> (Result<Exited, String>, bool) {
         let Contained { keeper, report, mut output } = contained;
-        let mut collector = Collector::new(run.resource.as_str(), &run.command[0]);
+        let mut collector = Collector::new(run.resource.as_str(), &run.shown);
         let ending = {
             let mut report = pin!(timeout(run.within, read_report(report)));
             let mut cancel = pin!(cancel);
@@ -154,7 +233,7 @@ impl Programs {
         };
         if run.role == Role::Start && ending.succeeded() {
             tokio::spawn(keep_reading(keeper, collector, output));
-            return (Ok(()), false);
+            return (Ok(Exited { code: 0, tail: String::new() }), false);
         }
         // A keeper that has nothing to stay for ends by itself, and when it has, nothing is left. One that stays for what a
         // failed `start` left has at least the last output to deliver.
@@ -169,38 +248,6 @@ impl Programs {
         let tail = collector.finish();
         tokio::spawn(reap(keeper));
         (ending.judge(&tail), !ended)
-    }
-}
-
-/// How a watch ended.
-#[derive(Debug, PartialEq, Eq)]
-enum Ending {
-    Reported(Report),
-    /// The keeper was killed: by a fence, mostly.
-    Died,
-    Overrun(Duration),
-    Cancelled,
-}
-
-impl Ending {
-    fn succeeded(&self) -> bool {
-        *self == Self::Reported(Report::Exited(0))
-    }
-
-    fn judge(self, tail: &str) -> Result<(), String> {
-        let why = match self {
-            Self::Reported(Report::Exited(0)) => return Ok(()),
-            Self::Reported(Report::Exited(code)) => format!("exited with code {code}"),
-            Self::Reported(Report::Signalled(signal)) => format!("was killed by signal {signal}"),
-            Self::Reported(Report::Refused(why)) => format!("was not started: {why}"),
-            Self::Reported(Report::NotStarted(why)) => why,
-            Self::Died => "was killed".to_owned(),
-            Self::Overrun(within) => {
-                format!("took longer than its limit of {} ms and was killed", within.as_millis())
-            }
-            Self::Cancelled => "was given up".to_owned(),
-        };
-        Err(if tail.is_empty() { why } else { format!("{why}; it wrote: {}", last_lines(tail)) })
     }
 }
 
@@ -226,14 +273,6 @@ async fn read_report(from: pipe::Receiver) -> Ending {
         return Ending::Died;
     }
     Report::parse(&String::from_utf8_lossy(&line)).map_or(Ending::Died, Ending::Reported)
-}
-
-/// How many lines of a program's output an error quotes.
-const TAIL_LINES: usize = 3;
-
-fn last_lines(tail: &str) -> String {
-    let lines: Vec<&str> = tail.lines().filter(|line| !line.trim().is_empty()).collect();
-    lines[lines.len().saturating_sub(TAIL_LINES)..].join(" / ")
 }
 
 fn environment(run: &Run) -> BTreeMap<String, String> {

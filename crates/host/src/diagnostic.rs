@@ -34,21 +34,29 @@ pub const DIAGNOSTICS_MAX: usize = 20;
 /// One thing that is wrong with a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
+    severity: Severity,
     file: PathBuf,
     excerpt: Option<Excerpt>,
     cause: String,
     hint: Option<String>,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Severity {
+    Error,
+    Warning,
+}
+
 impl Diagnostic {
     /// About the file as a whole: it is missing, say.
     pub fn of_file(file: impl Into<PathBuf>, cause: impl Into<String>) -> Self {
-        Self { file: file.into(), excerpt: None, cause: cause.into(), hint: None }
+        Self { severity: Severity::Error, file: file.into(), excerpt: None, cause: cause.into(), hint: None }
     }
 
     /// About the bytes `span` of `source`.
     pub fn at(source: &Source, span: Range<usize>, cause: impl Into<String>) -> Self {
         Self {
+            severity: Severity::Error,
             file: source.file().to_path_buf(),
             excerpt: Some(Excerpt::cut(source.text(), span)),
             cause: cause.into(),
@@ -60,6 +68,21 @@ impl Diagnostic {
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// Makes it a warning: what it is about may be meant.
+    #[must_use]
+    pub fn warning(self) -> Self {
+        Self { severity: Severity::Warning, ..self }
+    }
+
+    /// Leaves the line's text out, which holds a secret; its number stays.
+    #[must_use]
+    pub fn without_text(mut self) -> Self {
+        if let Some(excerpt) = &mut self.excerpt {
+            excerpt.text = None;
+        }
         self
     }
 
@@ -87,12 +110,16 @@ impl Diagnostic {
 impl fmt::Display for Diagnostic {
     /// Several lines of plain text, without a newline at the end.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {}", self.file.display())?;
+        let severity = match self.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        write!(f, "{severity}: {}", self.file.display())?;
         if let Some((line, column)) = self.line_column() {
             write!(f, ":{line}:{column}")?;
         }
         write!(f, ": {}", self.cause)?;
-        if let Some(excerpt) = &self.excerpt {
+        if let Some(excerpt) = self.excerpt.as_ref().filter(|excerpt| excerpt.text.is_some()) {
             write!(f, "\n{excerpt}")?;
         }
         if let Some(hint) = &self.hint {
@@ -107,7 +134,8 @@ impl fmt::Display for Diagnostic {
 struct Excerpt {
     line: usize,
     column: usize,
-    text: String,
+    /// None if it is not to be shown.
+    text: Option<String>,
     /// How many characters of the line are meant, at least 1.
     width: usize,
 }
@@ -122,7 +150,7 @@ impl Excerpt {
             line: text[..start].matches('\n').count() + 1,
             column: text[line_start..start].chars().count() + 1,
             // Control characters would move the caret, or the terminal.
-            text: text[line_start..line_end].replace(char::is_control, " ").trim_end().to_owned(),
+            text: Some(text[line_start..line_end].replace(char::is_control, " ").trim_end().to_owned()),
             width: text[start..end].chars().count().max(1),
         }
     }
@@ -134,7 +162,8 @@ impl fmt::Display for Excerpt {
         let gutter = " ".repeat(number.len());
         let indent = " ".repeat(self.column - 1);
         let carets = "^".repeat(self.width);
-        write!(f, "{gutter} |\n{number} | {}\n{gutter} | {indent}{carets}", self.text)
+        let text = self.text.as_deref().unwrap_or_default();
+        write!(f, "{gutter} |\n{number} | {text}\n{gutter} | {indent}{carets}")
     }
 }
 
@@ -313,6 +342,15 @@ mod tests {
         let start = source.text().find("\"é").unwrap();
         let shown = Diagnostic::at(&source, start..start + 4, "no").hint("yes").to_string();
         assert_eq!(shown, "error: f.toml:2:8: no\n  |\n2 | näme = \"é\" # x\n  |        ^^^\nhint: yes");
+    }
+
+    #[test]
+    fn a_secret_is_not_shown() {
+        let source = Source::new("f.toml", "a = 1\npassword = \"hunter2\"\n");
+        let shown = Diagnostic::at(&source, 6..14, "no").hint("yes").without_text().to_string();
+        assert_eq!(shown, "error: f.toml:2:1: no\nhint: yes");
+        let shown = Diagnostic::of_file("f.toml", "perhaps").warning().to_string();
+        assert_eq!(shown, "warning: f.toml: perhaps");
     }
 
     #[test]

@@ -122,9 +122,9 @@ impl Runner {
         self.kill(self.mark.to_string()).await
     }
 
-    /// Runs a program to its end, or to its limit. If it overruns that, everything it has started is killed. If it ends by itself,
-    /// what it leaves in its process group or with its output open is; a process that has left both is not looked for, which
-    /// would cost a look at all processes each time, but found by [`kill_left_over`](Self::kill_left_over).
+    /// Runs a program to its end, or to its limit. If it overruns that, everything it has started is killed. If it ends by
+    /// itself, what it leaves in its process group or with its output open is; a process that has left both is not looked for,
+    /// which would cost a look at all processes each time, but found by [`kill_left_over`](Self::kill_left_over).
     pub async fn run(&self, program: &Program) -> Outcome {
         let began = Instant::now();
         let mut collector = Collector::new(&program.ticket, &program.path.display().to_string());
@@ -146,7 +146,7 @@ impl Runner {
         let mut argv = vec![program.path.clone().into_os_string()];
         argv.extend_from_slice(&program.arguments);
         let (stdout, stderr) = (Stdio::from(stdout), Stdio::from(stderr));
-        let running = Running::spawn(&program.path, &argv, env, stdout, stderr)?;
+        let running = Running::spawn(&program.path, &argv, env, Stdio::null(), stdout, stderr)?;
         let running = Guarded { running: Some(running), sweeper: self.sweeper.clone(), mark: mark.clone() };
 
         let until_end = async {

@@ -1,12 +1,14 @@
 //! Starting a program and learning of its end without a race over its pid.
 
 use std::ffi::OsString;
-use std::io;
+use std::fs::File;
+use std::io::{self, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use tokio::io::unix::AsyncFd;
 
@@ -66,7 +68,7 @@ pub fn why_not_started(program: &Path, source: io::Error) -> SpawnError {
     }
 }
 
-/// A running program: a child of this process in a process group of its own, with nothing to read on stdin.
+/// A running program: a child of this process in a process group of its own.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
@@ -82,6 +84,7 @@ impl Running {
         program: &Path,
         argv: &[OsString],
         env: impl IntoIterator<Item = (String, String)>,
+        stdin: Stdio,
         stdout: Stdio,
         stderr: Stdio,
     ) -> Result<Self, SpawnError> {
@@ -90,7 +93,7 @@ impl Running {
             command.arg0(name).args(arguments);
         }
         command.env_clear().envs(env).process_group(0);
-        command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+        command.stdin(stdin).stdout(stdout).stderr(stderr);
         let child = command.spawn().map_err(|e| why_not_started(program, e))?;
         let exit = pid(&child)
             .and_then(|pid| Ok(pidfd_open(pid, PidfdFlags::NONBLOCK)?))
@@ -126,6 +129,18 @@ impl Running {
     pub fn reap(mut self) -> io::Result<ExitStatus> {
         self.child.wait()
     }
+}
+
+/// Something for a program to read on stdin: a file in memory without a name, so that nobody has to wait until it is read, as
+/// with a pipe, and nothing of it lies on a disk.
+///
+/// # Errors
+/// If the machine has no room for it.
+pub fn input(bytes: &[u8]) -> io::Result<Stdio> {
+    let mut file = File::from(memfd_create("input", MemfdFlags::CLOEXEC)?);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    Ok(file.into())
 }
 
 fn pid(child: &Child) -> io::Result<Pid> {

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{Resource, getrlimit};
 use rustix::thread::{CapabilitySet, capabilities};
+use sitegate_fence::agent::{self, check::Findings};
 use sitegate_fence::config::{Config, DEFAULT_PATH};
 use sitegate_fence::logging::LogFilter;
 use sitegate_fence::store::with_causes;
@@ -19,7 +20,8 @@ Usage: sitegate-fenced [OPTIONS]
 
 Options:
   -c, --config PATH  the configuration [default: /etc/sitegate/fenced.toml]
-      --check        check the configuration, show how long fencing takes, and end
+      --check        check the configuration, ask fence agents what they can do, show how long fencing
+                     takes, and end
   -h, --help         show this
   -V, --version      show the version
 
@@ -98,12 +100,20 @@ fn check(path: &Path) -> ExitCode {
     for (resource, problem) in &unusable {
         eprintln!("error: resource {resource}: {}", with_causes(problem));
     }
+    let Findings { errors, warnings } = agent::check::check(&config, path);
+    for finding in errors.iter().chain(&warnings) {
+        eprintln!("{finding}");
+    }
     for name in config.resources.keys() {
         let within = config.fenced_within(name).unwrap_or_default();
         println!("{name}: fenced within {} ms", within.as_millis());
     }
     println!("all at once: fenced within {} ms", config.all_fenced_within(None).as_millis());
-    if unusable.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(WRONG_CONFIGURATION) }
+    if unusable.is_empty() && errors.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(WRONG_CONFIGURATION)
+    }
 }
 
 fn serve(path: &Path) -> ExitCode {

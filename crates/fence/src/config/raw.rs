@@ -17,8 +17,10 @@ use super::{
 };
 use tracing_subscriber::EnvFilter;
 
+use crate::agent::Places;
 use crate::plan::{Level, Plan};
 
+mod agent;
 pub(super) mod level;
 
 use level::RawLevel;
@@ -89,7 +91,7 @@ struct RawHook {
 
 /// Checks what the types alone cannot.
 pub(super) fn check(source: &Source, raw: RawConfig) -> Result<Config, ConfigError> {
-    let mut check = Check { source, problems: Problems::new(), watchdog: None };
+    let mut check = Check { source, problems: Problems::new(), watchdog: None, agents: Vec::new() };
     let base = source.file().parent().unwrap_or(Path::new(""));
     let state_dir = base.join(raw.state_dir.unwrap_or_else(|| DEFAULT_STATE_DIR.into()));
     let runtime_dir = base.join(raw.runtime_dir.unwrap_or_else(|| DEFAULT_RUNTIME_DIR.into()));
@@ -103,7 +105,8 @@ pub(super) fn check(source: &Source, raw: RawConfig) -> Result<Config, ConfigErr
         let nothing = Diagnostic::of_file(source.file(), "no resource: there is nothing to fence");
         check.problems.add(nothing.hint("add a [resource.NAME] for each ticket that this site may hold"));
     }
-    let resources = raw.resource.into_iter().map(|(name, raw)| (name, check.resource(raw))).collect();
+    let resources = raw.resource.into_iter();
+    let resources = resources.map(|(name, raw)| (name.clone(), check.resource(&name, raw))).collect();
     let config = Config {
         state_dir,
         runtime_dir,
@@ -116,6 +119,7 @@ pub(super) fn check(source: &Source, raw: RawConfig) -> Result<Config, ConfigErr
         watchdog,
         log,
         resources,
+        agents: check.agents,
         text: source.text().to_owned(),
     };
     check.problems.finish(Some(config))
@@ -126,6 +130,7 @@ struct Check<'a> {
     problems: Problems,
     /// What levels that rely on it are held against.
     watchdog: Option<Watchdog>,
+    agents: Vec<Places>,
 }
 
 impl Check<'_> {
@@ -211,11 +216,12 @@ impl Check<'_> {
         parent.into_inner()
     }
 
-    fn resource(&mut self, raw: Spanned<RawResource>) -> Resource {
+    fn resource(&mut self, name: &Name, raw: Spanned<RawResource>) -> Resource {
         let raw = raw.into_inner();
         let fence_at = raw.fence.span();
+        let written = (1..).zip(raw.fence.into_inner());
         let levels: Vec<(Range<usize>, Level)> =
-            raw.fence.into_inner().into_iter().filter_map(|l| Some((l.span(), self.level(l)?))).collect();
+            written.filter_map(|(n, l)| Some((l.span(), self.level((name, n), l)?))).collect();
         let unfenced = raw.unfenced.as_ref().is_some_and(|u| *u.get_ref());
         match (levels.last(), raw.unfenced) {
             (None, _) if !unfenced => self.problem(

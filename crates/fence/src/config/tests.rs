@@ -1,5 +1,6 @@
 use super::raw::level::DEFAULT_REBOOT_WITHIN;
 use super::*;
+use crate::agent::Agent;
 use crate::plan::{Level, Program, RebootMethod};
 
 fn load(text: &str) -> Result<Config, ConfigError> {
@@ -158,6 +159,12 @@ fn shows_line_cause_and_fix() {
             "needs `command`",
             "within",
         ),
+        (
+            "[resource.db]\nfence = [{ driver = \"agent\", plugs = [\"a\"] }, { driver = \"reboot\" }]",
+            Some(2),
+            "needs `agent` and `within`",
+            "fence_ipmilan",
+        ),
         ("[resource.db]\nfence = [{ driver = \"ipmi\" }]", Some(2), "unknown value `ipmi`", "command"),
         (
             "[resource.db]\nfense = []\nfence = [{ driver = \"reboot\" }]",
@@ -200,6 +207,85 @@ fn shows_line_cause_and_fix() {
         });
         assert!(found, "{text}\n\n{error}");
     }
+}
+
+#[test]
+fn reads_a_level_with_an_agent() {
+    let level = |keys: &str| {
+        let text = format!(
+            "[resource.db]\nfence = [{{ driver = \"agent\", agent = \"fence_x\", within = \"21s\"{keys} }}]\n\
+             last-level-may-fail = true\n"
+        );
+        let config = Config::from_source(&Source::new("/etc/x/fenced.toml", text)).unwrap();
+        match &config.resources[&db()].plan.levels[..] {
+            [Level { driver: Driver::Agent(agent), within }] => ((**agent).clone(), *within),
+            other => panic!("{other:?}"),
+        }
+    };
+    let (agent, within) = level("");
+    assert_eq!(within, Duration::from_secs(21));
+    let least = Agent {
+        name: "fence_x".to_owned(),
+        options: [].into(),
+        options_file: None,
+        plugs: vec![],
+        plug_option: "plug".to_owned(),
+        retry_after: Duration::from_secs(1),
+        attempt_within: Duration::from_secs(7),
+    };
+    assert_eq!(agent, least);
+    let (agent, _) = level(
+        ", options = { ip = \"192.0.2.7\", ipport = 623, lanplus = true, quiet = false }, options-file = \"bmc\", \
+         plugs = [\"a\", \"b\"], plug-option = \"port\", retry-after = \"100ms\", attempt-within = \"5s\"",
+    );
+    let options = [("ip", "192.0.2.7"), ("ipport", "623"), ("lanplus", "1"), ("quiet", "0")];
+    let all = Agent {
+        options: options.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        options_file: Some("/etc/x/bmc".into()),
+        plugs: ["a", "b"].map(str::to_owned).into(),
+        plug_option: "port".to_owned(),
+        retry_after: Duration::from_millis(100),
+        attempt_within: Duration::from_secs(5),
+        ..least
+    };
+    assert_eq!(agent, all);
+}
+
+#[test]
+fn says_what_is_wrong_with_a_level_with_an_agent() {
+    let wrong = |keys: &str| {
+        let text = format!(
+            "[resource.db]\nlast-level-may-fail = true\nfence = [\n{{ driver = \"agent\", within = \"20s\", {keys} }},\n]\n"
+        );
+        load(&text).unwrap_err()
+    };
+    let many: String = (0..17).map(|n| format!("\"{n}\",")).collect();
+    for (keys, cause) in [
+        ("agent = \"./fence_x\"", "neither the name of an agent nor an absolute path"),
+        ("agent = \"\"", "neither the name of an agent nor an absolute path"),
+        ("agent = \"/x\", command = [\"/x\"]", "`command` belongs to driver \"command\""),
+        ("agent = \"/x\", options = { action = \"on\" }", "`action` is not for an option to say"),
+        ("agent = \"/x\", options = { \"a b\" = 1 }", "the name of an option"),
+        ("agent = \"/x\", options = { a = \"1\\naction=on\" }", "a line break"),
+        ("agent = \"/x\", options = { a = 1.5 }", "floating point"),
+        ("agent = \"/x\", plugs = []", "0 plugs"),
+        (&format!("agent = \"/x\", plugs = [{many}]"), "17 plugs"),
+        ("agent = \"/x\", plugs = [\"a\", \"a\"]", "a repetition"),
+        ("agent = \"/x\", plugs = [\"a\\naction=on\"]", "a line break"),
+        ("agent = \"/x\", plug-option = \"port\"", "`plug-option` without `plugs`"),
+        ("agent = \"/x\", plugs = [\"a\"], options = { plug = 1 }", "`plug` beside `plugs`"),
+        ("agent = \"/x\", plugs = [\"a\"], plug-option = \"a\\nb\"", "the name of an option"),
+        ("agent = \"/x\", retry-after = \"99ms\"", "a pause of 99 ms"),
+        ("agent = \"/x\", attempt-within = \"21s\"", "longer than its level"),
+    ] {
+        let error = wrong(keys);
+        let [diagnostic] = error.diagnostics() else { panic!("{keys}: {error}") };
+        assert!(diagnostic.cause().contains(cause), "{keys}: {error}");
+        assert_eq!(diagnostic.line_column().unwrap().0, 4, "{error}");
+    }
+    let error = wrong("agent = \"/x\", options = { password = \"hunter2\" }").to_string();
+    assert!(error.contains("fenced.toml:4:") && error.contains("`password` is a secret"), "{error}");
+    assert!(error.contains("options-file") && !error.contains("hunter2"), "{error}");
 }
 
 #[test]

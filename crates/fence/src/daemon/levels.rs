@@ -1,6 +1,7 @@
 //! Running a level of a plan: what its driver does, and what it proves.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sitegate_fence_client::wire::{Name, Proof, Reason, Token};
@@ -9,10 +10,11 @@ use tracing::error;
 
 use super::core::{Core, Done, Ended};
 use super::orders::{proof, tell};
+use crate::agent::{Agent, off};
 use crate::deadman::RunId;
 use crate::leases;
 use crate::plan::{Driver, Level, RebootMethod};
-use crate::programs::{Role, Run, Told, limit_from};
+use crate::programs::{Input, Role, Run, Told, limit_from};
 
 /// Which part of a `reboot` level's limit may be spent waiting for the disk to know of the fence. A machine that restarts before
 /// that does not find, at its next start, that it has restarted for it, and does so again.
@@ -44,6 +46,7 @@ impl Core {
         let case = Case { run, resource: resource.clone(), token, reason, within };
         let attempt = match driver {
             Driver::Command(program) => self.run_command(case, program.command),
+            Driver::Agent(agent) => self.run_agent(case, agent),
             Driver::Reboot(method) => self.restart_machine(&case, method),
             Driver::Watchdog => self.leave_to_watchdog(&case),
             Driver::Removed => {
@@ -62,9 +65,18 @@ impl Core {
         let Case { run, resource, token, reason, within } = case;
         let told = Told { site: self.site.clone(), reason, deadline: limit_from(leases::now(), within) };
         let what = format!("{} exited with 0", command[0]);
-        let program = Run { resource, token, role: Role::Level(run.0), command, within, told };
+        let (input, shown, role) = (Input::default(), command[0].clone(), Role::Level(run.0));
+        let program = Run { resource, token, role, command, input, shown, within, told };
         let (programs, cancel) = (self.programs.clone(), self.cancel(run));
         Box::pin(async move { programs.run(&program, cancel).await.map(|()| proof(what)) })
+    }
+
+    fn run_agent(&mut self, case: Case, agent: Arc<Agent>) -> Attempt {
+        let Case { run, resource, token, reason, within } = case;
+        let told = Told { site: self.site.clone(), reason, deadline: limit_from(leases::now(), within) };
+        let case = off::Case { resource, token, run: run.0, told };
+        let (programs, cancel) = (self.programs.clone(), self.cancel(run));
+        Box::pin(async move { off::switch_off(agent, case, within, programs, cancel).await.map(proof) })
     }
 
     /// If the machine has restarted since it was armed, to have it restart once more would change nothing, and nothing would ever

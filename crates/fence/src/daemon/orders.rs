@@ -12,7 +12,7 @@ use super::core::{Core, Done, Ended};
 use super::setup::for_sweeper;
 use crate::config::Hook;
 use crate::deadman::RunId;
-use crate::programs::{Role, Run, Told};
+use crate::programs::{Input, Role, Run, Told};
 
 /// What a resource may have beside its plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +57,8 @@ impl Core {
         };
         let reason = Reason::new(reason).expect("a word is a reason");
         let told = Told { site: self.site.clone(), reason, deadline };
-        let program = Run { resource, token, role, command, within, told };
+        let (input, shown) = (Input::default(), command[0].clone());
+        let program = Run { resource, token, role, command, input, shown, within, told };
         let (programs, room) = (self.programs.clone(), Arc::clone(&self.room));
         let mut cancel = self.cancel(run);
         tokio::spawn(async move {

@@ -1,8 +1,8 @@
 //! Another `fenced.toml` while the daemon works: all of it or nothing (docs/fencing.md, "Reloading").
 //!
-//! What a reload brings is in force at once, with two exceptions. Whoever waits for the end of a tenure counts with the plan that it
-//! was armed under, so a longer one waits until it is over. And with the time in which all can be fenced, so what would raise that
-//! waits until nothing is armed or being fenced.
+//! What a reload brings is in force at once, with two exceptions. Whoever waits for the end of a tenure counts with the plan that
+//! it was armed under, so a longer one waits until it is over. And with the time in which all can be fenced, so what would raise
+//! that waits until nothing is armed or being fenced.
 
 use std::collections::BTreeMap;
 use std::future::pending;
@@ -15,10 +15,11 @@ use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use super::access::Access;
-use super::aside::aside;
 use super::bound::Bound;
 use super::core::Core;
 use super::setup::raise_open_files;
+use crate::agent::{self, check::Findings};
+use crate::aside::aside;
 use crate::config::{Config, Resource};
 use crate::deadman::State;
 use crate::logging::LogFilter;
@@ -115,13 +116,31 @@ pub(super) fn keep(config: &Config) {
     }
 }
 
-/// A file is taken only if `--check` finds nothing wrong with it.
+/// A file is taken only if `--check` finds nothing wrong with it. Its warnings are only told.
 fn read(path: &Path) -> Result<Config, String> {
     let config = Config::load(path).map_err(|error| error.to_string())?;
     let unusable = config.unusable_programs();
-    let problems: Vec<String> =
+    let mut problems: Vec<String> =
         unusable.iter().map(|(name, why)| format!("resource {name}: {}", with_causes(why))).collect();
+    let Findings { errors, warnings } = agent::check::check(&config, path);
+    problems.extend(errors.iter().map(ToString::to_string));
+    warnings.iter().for_each(|warning| warn!("{warning}"));
     if problems.is_empty() { Ok(config) } else { Err(problems.join("\n")) }
+}
+
+/// Looks at the fence agents of the configuration that was started with, aside: nothing waits for that, and it only warns.
+pub(super) fn look_at_agents(config: &Config, path: &Path) {
+    if config.agents.is_empty() {
+        return;
+    }
+    let (config, path) = (config.clone(), path.to_path_buf());
+    let looking = aside("agents", move || {
+        let Findings { errors, warnings } = agent::check::check(&config, &path);
+        errors.iter().chain(&warnings).for_each(|finding| warn!("{finding}"));
+    });
+    if let Err(error) = looking {
+        warn!("fence agents are not checked: cannot start a thread: {error}");
+    }
 }
 
 impl Core {
@@ -142,6 +161,7 @@ impl Core {
             }
         }
         self.config.text = new.text;
+        self.config.agents = new.agents;
         self.config.allow_uid = new.allow_uid;
         self.config.log = new.log;
         if new.site.is_some() {
@@ -175,7 +195,7 @@ impl Core {
             }
         }
         changed.extend(self.take_up());
-        raise_open_files(self.config.resources.len());
+        raise_open_files(&self.config);
         for (name, coming) in &self.coming {
             changed.push(match coming {
                 Coming::New(_) => format!("resource {name} is new {ONCE_IDLE}"),
@@ -204,7 +224,7 @@ impl Core {
         }
         let taken = self.take_up();
         if !taken.is_empty() {
-            raise_open_files(self.config.resources.len());
+            raise_open_files(&self.config);
             info!(changed = taken.join(", "), "what the last reload had left to come is in force");
             self.tell_of_reload();
         }

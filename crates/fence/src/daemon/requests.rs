@@ -7,10 +7,10 @@ use sitegate_fence_client::wire::{Incarnation, Name, Reason, Refusal, Token};
 use sitegate_host::durable;
 use tracing::{info, warn};
 
-use super::aside::aside;
 use super::core::{Core, no_receipt};
 use super::pending::{Asker, Awaited, WAITING_MAX};
 use super::setup::SITE_FILE;
+use crate::aside::aside;
 use crate::leases;
 use crate::store::with_causes;
 

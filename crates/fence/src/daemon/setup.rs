@@ -56,7 +56,7 @@ pub(super) fn set_up(mut config: Config) -> Result<(Locks, Core, Store, mpsc::Re
         .collect();
     let deadman = Deadman::recover(leases::now(), config.concurrency.get(), schedules, records, &leases);
 
-    raise_open_files(config.resources.len());
+    raise_open_files(&config);
     let site = config.site.clone().or_else(|| remembered_site(&config.state_dir));
     let programs =
         Programs { containment, leases: leases_file, kill_within: for_sweeper(config.kill_within) };
@@ -224,12 +224,18 @@ fn remembered_site(state_dir: &Path) -> Option<Name> {
 
 /// Descriptors that a started resource costs: two pipes and the process.
 const FILES_PER_RESOURCE: u64 = 3;
-/// Descriptors for everything else: clients, the programs of plans, files.
+/// Descriptors that a program of a plan costs while it runs: the same, and what it reads.
+const FILES_PER_PROGRAM: u64 = 4;
+/// Descriptors for everything else: clients, hooks, files.
 const FILES_BESIDE: u64 = 512;
 
 /// Sees to enough descriptors, as far as the hard limit allows.
-pub(super) fn raise_open_files(resources: usize) {
-    let needed = FILES_BESIDE + FILES_PER_RESOURCE * resources as u64;
+pub(super) fn raise_open_files(config: &Config) {
+    let plans = config.concurrency.get().min(config.resources.len());
+    let programs = config.resources.values().map(|r| r.plan.programs_at_once()).max().unwrap_or_default();
+    let needed = FILES_BESIDE
+        + FILES_PER_RESOURCE * config.resources.len() as u64
+        + FILES_PER_PROGRAM * (plans * programs) as u64;
     let Rlimit { current, maximum } = getrlimit(Limit::Nofile);
     if current.is_some_and(|current| current < needed) {
         let raised = maximum.map_or(needed, |maximum| maximum.min(needed));

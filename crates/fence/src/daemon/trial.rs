@@ -7,16 +7,18 @@ use rustix::thread::{CapabilitySet, capabilities};
 use sitegate_fence_client::request::Reply;
 use sitegate_fence_client::status::{Found, TestedLevel, TestedResource};
 use sitegate_fence_client::wire::{Name, Reason, Refusal};
+use sitegate_host::clock::boot_ns;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::core::{Core, Done};
 use super::orders::tell;
 use super::pending::Asker;
 use super::status::milliseconds;
+use crate::agent::{self, Agent, off};
 use crate::config::Watchdog;
 use crate::leases;
 use crate::plan::{Driver, Level, Plan, Program, RebootMethod};
-use crate::programs::{Programs, Role, Run, Told, limit_from};
+use crate::programs::{Input, Programs, Role, Run, Told, limit_from};
 
 /// How many levels are tested at once: no more than a small machine can do beside its work.
 const AT_ONCE: usize = 4;
@@ -96,6 +98,7 @@ impl Trial {
         let began = Instant::now();
         let found = match &level.driver {
             Driver::Command(program) => self.command(resource, number, program, level.within).await,
+            Driver::Agent(agent) => self.agent(resource, Arc::clone(agent), level.within).await,
             Driver::Reboot(method) => reboot(*method),
             Driver::Watchdog => self.watchdog(),
             Driver::Removed => failed("it is no longer in fenced.toml"),
@@ -119,15 +122,37 @@ impl Trial {
                 Err(error) => failed(error),
             };
         };
-        let reason = Reason::new("test").expect("a word is a reason");
-        let told = Told { site: self.site.clone(), reason, deadline: limit_from(leases::now(), within) };
-        let run = Run { resource, token: 0, role: Role::Check(number), command: check.clone(), within, told };
+        let (input, shown, told) = (Input::default(), check[0].clone(), self.told(within));
+        let role = Role::trial(boot_ns(), u32::try_from(number).unwrap_or(u32::MAX));
+        let run = Run { resource, token: 0, role, command: check.clone(), input, shown, within, told };
         // The other end is here: nobody gives it up.
         let (_cancel, cancelled) = oneshot::channel();
         match self.programs.run(&run, cancelled).await {
             Ok(()) => Found::Ready { what: format!("{} exited with 0", check[0]) },
             Err(why) => failed(format!("{} {why}", check[0])),
         }
+    }
+
+    async fn agent(&self, resource: Name, agent: Arc<Agent>, within: Duration) -> Found {
+        let case = off::Case { resource, token: 0, run: boot_ns(), told: self.told(within) };
+        // The other end is here: nobody gives it up.
+        let (_cancel, cancelled) = oneshot::channel();
+        let told = match agent::trial::try_out(agent, case, within, self.programs.clone(), cancelled).await {
+            Ok(told) => told,
+            Err(why) => return failed(why),
+        };
+        let (well, ill): (Vec<_>, Vec<_>) =
+            told.into_iter().map(|told| told.outcome).partition(Result::is_ok);
+        let sentences = |outcomes: Vec<Result<String, String>>| -> String {
+            let texts: Vec<String> = outcomes.into_iter().map(|o| o.unwrap_or_else(|why| why)).collect();
+            texts.join("; ")
+        };
+        if ill.is_empty() { Found::Ready { what: sentences(well) } } else { failed(sentences(ill)) }
+    }
+
+    fn told(&self, within: Duration) -> Told {
+        let reason = Reason::new("test").expect("a word is a reason");
+        Told { site: self.site.clone(), reason, deadline: limit_from(leases::now(), within) }
     }
 
     fn watchdog(&self) -> Found {

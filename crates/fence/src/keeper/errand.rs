@@ -16,6 +16,8 @@ pub struct Errand {
     pub cgroup: Option<PathBuf>,
     /// Whether what the program leaves running is kept (`start`) rather than killed (everything else).
     pub stay: bool,
+    /// Whether the program reads what the keeper was given on stdin; else it finds nothing there.
+    pub input: bool,
     /// The program and its arguments; never empty.
     pub argv: Vec<OsString>,
 }
@@ -46,6 +48,9 @@ impl Errand {
         if self.stay {
             arguments.push("--stay".into());
         }
+        if self.input {
+            arguments.push("--input".into());
+        }
         arguments.push("--".into());
         arguments.extend(self.argv.iter().cloned());
         arguments
@@ -55,7 +60,7 @@ impl Errand {
     #[must_use]
     pub fn from_arguments(mut arguments: impl Iterator<Item = OsString>) -> Option<Self> {
         let resource = Name::new(arguments.next()?.to_str()?).ok()?;
-        let (mut token, mut leases, mut cgroup, mut stay) = (None, None, None, false);
+        let (mut token, mut leases, mut cgroup, mut stay, mut input) = (None, None, None, false, false);
         loop {
             let argument = arguments.next()?;
             match argument.to_str()? {
@@ -63,6 +68,7 @@ impl Errand {
                 "--leases" => leases = Some(PathBuf::from(arguments.next()?)),
                 "--cgroup" => cgroup = Some(PathBuf::from(arguments.next()?)),
                 "--stay" => stay = true,
+                "--input" => input = true,
                 "--" => break,
                 _ => return None,
             }
@@ -75,7 +81,7 @@ impl Errand {
         };
         let argv: Vec<OsString> = arguments.collect();
         let begins = argv.first().is_some_and(|program| program.as_os_str() != OsStr::new(""));
-        begins.then_some(Self { resource, lease, cgroup, stay, argv })
+        begins.then_some(Self { resource, lease, cgroup, stay, input, argv })
     }
 }
 
@@ -91,9 +97,11 @@ mod tests {
     fn comes_back_from_its_arguments() {
         let resource = Name::new("db").unwrap();
         let lease = Lease { leases: "/run/l".into(), resource: resource.clone(), token: 259 };
-        for (lease, cgroup, stay) in [(Some(lease), Some("/cg".into()), true), (None, None, false)] {
+        for (lease, cgroup, stay, input) in
+            [(Some(lease), Some("/cg".into()), true, false), (None, None, false, true)]
+        {
             let argv = ["/bin/x", "--", "--stay"].map(OsString::from).to_vec();
-            let errand = Errand { resource: resource.clone(), lease, cgroup, stay, argv };
+            let errand = Errand { resource: resource.clone(), lease, cgroup, stay, input, argv };
             assert_eq!(Errand::from_arguments(errand.arguments().into_iter()), Some(errand));
         }
     }

@@ -1,6 +1,7 @@
 //! The real daemon, as an ordinary user, in temporary directories. Every test that kills or keeps processes runs twice: with
 //! process trees, and with control groups where this machine lets us use them.
 
+mod agents;
 mod bad_input;
 mod disk;
 mod fencing;

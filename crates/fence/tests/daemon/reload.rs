@@ -88,7 +88,7 @@ async fn with_more_resources_more_files_may_be_open() {
         .unwrap();
     site.reload().await;
     reloaded(&mut events).await;
-    assert_eq!(limit(600).current, Some(518), "three more for each of two");
+    assert_eq!(limit(600).current, Some(526), "three more for each of two, four for a level of each");
 }
 
 #[tokio::test]

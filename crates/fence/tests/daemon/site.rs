@@ -78,6 +78,10 @@ impl Site {
         Self::with("tree").unwrap()
     }
 
+    pub(crate) fn containment(&self) -> &str {
+        &self.containment
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

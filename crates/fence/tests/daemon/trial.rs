@@ -65,3 +65,22 @@ async fn a_check_that_hangs_is_ended_and_holds_up_no_fence() {
         "{tested:?}"
     );
 }
+
+/// An agent is asked for the status of each plug, and never to switch off.
+#[tokio::test]
+async fn an_agent_is_asked_for_the_status_of_its_plugs() {
+    let mut site = Site::new();
+    let agent = site.script(
+        "fence_test",
+        "while read -r line; do eval \"$line\"; done; echo $action >> $D/actions; [ $plug = n1 ] || exit 7",
+    );
+    site.configure(&format!(
+        "[resource.db]\nlast-level-may-fail = true\n\
+         fence = [{{ driver = \"agent\", agent = \"{agent}\", plugs = [\"n1\", \"n2\"], within = \"60s\" }}]\n"
+    ));
+    let (client, _events) = site.up().await;
+    let tested = client.test(None).await.unwrap();
+    let Found::Failed { why } = &tested[0].levels[0].found else { panic!("{tested:?}") };
+    assert!(why.contains("n2") && why.contains("code 7") && !why.contains("n1"), "{why}");
+    assert!(!site.text("actions").contains("off"), "{}", site.text("actions"));
+}

@@ -1,12 +1,15 @@
 //! A level of a plan as it is written: one table whatever its driver, so that an error can say whose a key is.
 
 use std::ops::Range;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
+use sitegate_fence_client::wire::Name;
 use sitegate_host::diagnostic::{Period, Spanned};
 
 use super::Check;
+use super::agent::RawOptions;
 use crate::plan::{Driver, Level, Program, RebootMethod};
 
 /// How long a reboot may take to happen before the level counts as failed.
@@ -20,12 +23,20 @@ pub(super) struct RawLevel {
     command: Option<Spanned<Vec<String>>>,
     check: Option<Spanned<Vec<String>>>,
     method: Option<Spanned<RawMethod>>,
+    pub(super) agent: Option<Spanned<String>>,
+    pub(super) options: Option<Spanned<RawOptions>>,
+    pub(super) options_file: Option<Spanned<PathBuf>>,
+    pub(super) plugs: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) plug_option: Option<Spanned<String>>,
+    pub(super) retry_after: Option<Spanned<Period>>,
+    pub(super) attempt_within: Option<Spanned<Period>>,
 }
 
 #[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum RawDriver {
     Command,
+    Agent,
     Reboot,
     Watchdog,
 }
@@ -37,28 +48,51 @@ enum RawMethod {
     Sysrq,
 }
 
+impl RawDriver {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Command => "command",
+            Self::Agent => "agent",
+            Self::Reboot => "reboot",
+            Self::Watchdog => "watchdog",
+        }
+    }
+}
+
 impl RawLevel {
-    /// The keys that nobody has taken, each with the driver that it belongs to.
+    /// The keys that are there and that nobody has taken, each with the driver that it belongs to.
     fn left(&self) -> impl Iterator<Item = (&'static str, &'static str, Range<usize>)> {
-        let command = self.command.as_ref().map(|key| ("command", "command", key.span()));
-        let check = self.check.as_ref().map(|key| ("check", "command", key.span()));
-        let method = self.method.as_ref().map(|key| ("method", "reboot", key.span()));
-        [command, check, method].into_iter().flatten()
+        let keys = [
+            ("command", "command", self.command.as_ref().map(Spanned::span)),
+            ("check", "command", self.check.as_ref().map(Spanned::span)),
+            ("method", "reboot", self.method.as_ref().map(Spanned::span)),
+            ("agent", "agent", self.agent.as_ref().map(Spanned::span)),
+            ("options", "agent", self.options.as_ref().map(Spanned::span)),
+            ("options-file", "agent", self.options_file.as_ref().map(Spanned::span)),
+            ("plugs", "agent", self.plugs.as_ref().map(Spanned::span)),
+            ("plug-option", "agent", self.plug_option.as_ref().map(Spanned::span)),
+            ("retry-after", "agent", self.retry_after.as_ref().map(Spanned::span)),
+            ("attempt-within", "agent", self.attempt_within.as_ref().map(Spanned::span)),
+        ];
+        keys.into_iter().filter_map(|(key, driver, at)| Some((key, driver, at?)))
     }
 }
 
 impl Check<'_> {
-    /// A level, or nothing if what it needs is missing: that is among the problems then.
-    pub(super) fn level(&mut self, raw: Spanned<RawLevel>) -> Option<Level> {
+    /// A level, or nothing if what it needs is missing: that is among the problems then. `whose`: the resource and which of its
+    /// levels it is, from 1.
+    pub(super) fn level(&mut self, whose: (&Name, usize), raw: Spanned<RawLevel>) -> Option<Level> {
         let at = raw.span();
         let mut raw = raw.into_inner();
         let within = raw.within.take().map(|within| self.limit(&within));
         let level = match raw.driver.get_ref() {
             RawDriver::Command => self.command_level(at, &mut raw, within),
+            RawDriver::Agent => self.agent_level(whose, at, &mut raw, within),
             RawDriver::Reboot => Some(reboot_level(&mut raw, within)),
             RawDriver::Watchdog => self.watchdog_level(at, within),
         };
-        for (key, driver, at) in raw.left() {
+        let own = raw.driver.get_ref().name();
+        for (key, driver, at) in raw.left().filter(|(_, driver, _)| *driver != own) {
             self.problem(at, format!("`{key}` belongs to driver \"{driver}\""), "remove it");
         }
         level

@@ -7,7 +7,7 @@ use std::thread;
 use tokio::sync::oneshot;
 
 /// Begins `work` on a thread called `name`.
-pub(super) fn aside<T: Send + 'static>(
+pub(crate) fn aside<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<oneshot::Receiver<T>> {
