@@ -77,14 +77,23 @@ impl World {
         memory.committed = disk.lsn;
         memory.forgot |= forgot;
         memory.replaced |= replaced;
+        if replaced {
+            memory.recovered = None;
+        }
         forgot
     }
 
-    /// A process has died. If it had made up for what it forgot, and was killed before it could say so, nobody knows.
+    /// A process has died. If it had made up for what it forgot, or had waited for all leases, and was killed before it could say
+    /// so, nobody knows.
     pub(super) fn checks_memory_lost(&mut self, i: usize) {
-        let duty = self.nodes[i].disk.durable.own.duty;
+        let is_done = self.nodes[i].disk.durable.own.duty == Duty::None;
         let memory = &mut self.checks.standings.memory[i];
-        memory.forgot &= duty != Duty::None;
+        memory.forgot &= !is_done;
+        let recovered = memory.recovered;
+        if is_done && memory.replaced && recovered.is_some() {
+            memory.replaced = false;
+            self.check_waited_for_leases(i, recovered);
+        }
     }
 
     pub(super) fn check_recovered(&mut self, i: usize, note: &Note) {
