@@ -95,6 +95,12 @@ impl Reason {
         Self("not-receipted".into())
     }
 
+    /// It was found running although nothing was armed: enabled at boot, say, or started by hand.
+    #[must_use]
+    pub fn stray() -> Self {
+        Self("runs-without-ticket".into())
+    }
+
     /// As text.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -30,6 +30,8 @@ const DEFAULT_LOG_FILTER: &str = "info";
 /// How many plans run their levels at once: enough for most sites to fence everything in one go, few enough not to starve
 /// a small machine of processes.
 const DEFAULT_CONCURRENCY: NonZeroUsize = NonZeroUsize::new(32).unwrap();
+/// Often enough that nothing runs twice for long, rare enough not to be seen in the load.
+const DEFAULT_STATUS_EVERY: Duration = Duration::from_secs(60);
 /// How long killing a resource's processes may take each time. They die within milliseconds unless the kernel is stuck in
 /// I/O; then it is the plan's turn.
 const DEFAULT_KILL_WITHIN: Duration = Duration::from_millis(500);
@@ -51,6 +53,8 @@ pub struct Config {
     pub kill_within: Duration,
     /// Users beside root and the daemon's own that may connect.
     pub allow_uid: Vec<u32>,
+    /// How often it is looked whether something runs that is not armed.
+    pub status_every: Duration,
     /// How what is started is held together.
     pub containment: ContainmentChoice,
     /// What resets the machine when nothing else ends.
@@ -125,6 +129,8 @@ pub struct Resource {
     pub start: Option<Hook>,
     /// Stops it gracefully.
     pub stop: Option<Hook>,
+    /// Tells whether it runs here: exits with 0 if so, with 3 if not.
+    pub status: Option<Hook>,
     /// Makes certain that it no longer runs.
     pub plan: Plan,
 }
@@ -207,8 +213,8 @@ impl Config {
     pub fn unusable_programs(&self) -> Vec<(Name, SpawnError)> {
         let mut unusable = Vec::new();
         for (name, resource) in &self.resources {
-            let hooks =
-                resource.start.iter().chain(&resource.stop).map(|hook| PathBuf::from(&hook.command[0]));
+            let hooks = [&resource.start, &resource.stop, &resource.status].into_iter().flatten();
+            let hooks = hooks.map(|hook| PathBuf::from(&hook.command[0]));
             let levels = resource.plan.levels.iter().flat_map(|level| match &level.driver {
                 Driver::Command(program) => {
                     [Some(&program.command), program.check.as_ref()].map(|c| c.map(|c| PathBuf::from(&c[0])))

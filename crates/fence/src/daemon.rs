@@ -14,7 +14,7 @@ use sitegate_host::durable::{DurableError, LockError, LockFile};
 use sitegate_host::service::ServiceManager;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::time::Interval;
+use tokio::time::{Interval, MissedTickBehavior};
 use tracing::{error, info};
 
 use crate::config::Config;
@@ -39,6 +39,7 @@ mod requests;
 mod session;
 mod setup;
 mod status;
+mod strays;
 mod trial;
 
 use self::core::{Core, Done};
@@ -110,6 +111,8 @@ pub async fn run(config: Config, path: &Path, filter: LogFilter) -> Result<(), D
     reloader.manager.ready();
     reload::look_at_agents(&core.config, path);
     let mut watchdog = tokio::time::interval(watchdog_period(&reloader.manager));
+    let mut looks = tokio::time::interval(core.config.status_every);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut pets = core.watchdog.period().map(tokio::time::interval);
     info!(socket = %core.config.socket.display(), "sitegate-fenced is ready");
 
@@ -137,6 +140,7 @@ pub async fn run(config: Config, path: &Path, filter: LogFilter) -> Result<(), D
             }
             _ = watchdog.tick() => reloader.manager.alive(),
             () = next_of(&mut pets) => core.keep_watchdog(),
+            _ = looks.tick() => core.look_for_strays(),
             read = reloader.reread.done() => reloader.reload(&mut core, read),
             signal = signals.next() => match signal {
                 Told::Reload => reloader.begin(),

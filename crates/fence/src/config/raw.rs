@@ -12,8 +12,8 @@ use sitegate_host::diagnostic::{ConfigError, Diagnostic, Period, Problems, Sourc
 
 use super::{
     Config, ContainmentChoice, DEFAULT_CONCURRENCY, DEFAULT_KILL_WITHIN, DEFAULT_LOG_FILTER,
-    DEFAULT_RUNTIME_DIR, DEFAULT_STATE_DIR, Hook, Log, LogFormat, Resource, SOCKET_NAME,
-    SOCKET_PATH_BYTES_MAX, Watchdog,
+    DEFAULT_RUNTIME_DIR, DEFAULT_STATE_DIR, DEFAULT_STATUS_EVERY, Hook, Log, LogFormat, Resource,
+    SOCKET_NAME, SOCKET_PATH_BYTES_MAX, Watchdog,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -38,6 +38,7 @@ pub(super) struct RawConfig {
     site: Option<Name>,
     concurrency: Option<NonZeroUsize>,
     kill_within: Option<Spanned<Period>>,
+    status_every: Option<Spanned<Period>>,
     #[serde(default)]
     allow_uid: Vec<u32>,
     containment: Option<Spanned<RawContainment>>,
@@ -77,6 +78,7 @@ enum RawContainment {
 struct RawResource {
     start: Option<RawHook>,
     stop: Option<RawHook>,
+    status: Option<RawHook>,
     fence: Spanned<Vec<Spanned<RawLevel>>>,
     unfenced: Option<Spanned<bool>>,
     last_level_may_fail: Option<Spanned<bool>>,
@@ -100,6 +102,7 @@ pub(super) fn check(source: &Source, raw: RawConfig) -> Result<Config, ConfigErr
     let watchdog = raw.watchdog.map(|raw| check.watchdog(base, raw));
     check.watchdog.clone_from(&watchdog);
     let kill_within = raw.kill_within.map_or(DEFAULT_KILL_WITHIN, |within| check.limit(&within));
+    let status_every = raw.status_every.map_or(DEFAULT_STATUS_EVERY, |every| check.status_every(&every));
     let containment = check.containment(raw.containment, raw.cgroup_parent);
     if raw.resource.is_empty() {
         let nothing = Diagnostic::of_file(source.file(), "no resource: there is nothing to fence");
@@ -115,6 +118,7 @@ pub(super) fn check(source: &Source, raw: RawConfig) -> Result<Config, ConfigErr
         concurrency: raw.concurrency.unwrap_or(DEFAULT_CONCURRENCY),
         kill_within,
         allow_uid: raw.allow_uid,
+        status_every,
         containment,
         watchdog,
         log,
@@ -175,6 +179,15 @@ impl Check<'_> {
         }
         let device = raw.device.unwrap_or_else(|| DEFAULT_WATCHDOG.into());
         Watchdog { device: base.join(device), timeout }
+    }
+
+    fn status_every(&mut self, every: &Spanned<Period>) -> Duration {
+        const LEAST: Duration = Duration::from_secs(1);
+        if every.get_ref().get() < LEAST {
+            let cause = "programs that look whether something runs would be started all the time";
+            self.problem(every.span(), cause, "write one second or more");
+        }
+        every.get_ref().get()
     }
 
     fn limit(&mut self, within: &Spanned<Period>) -> Duration {
@@ -238,6 +251,7 @@ impl Check<'_> {
         Resource {
             start: raw.start.map(|hook| self.hook(hook)),
             stop: raw.stop.map(|hook| self.hook(hook)),
+            status: raw.status.map(|hook| self.hook(hook)),
             plan: Plan { levels: levels.into_iter().map(|(_, level)| level).collect() },
         }
     }

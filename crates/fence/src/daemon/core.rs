@@ -14,6 +14,7 @@ use super::orders::Program;
 use super::pending::{Asker, Awaited, Pending};
 use super::reload::Coming;
 use super::session::ClientId;
+use super::strays::Looks;
 use crate::config::Config;
 use crate::deadman::{Deadman, Leases, Order, RunId, Saved, State};
 use crate::leases;
@@ -57,6 +58,7 @@ pub(super) struct Core {
     pub(super) settled: watch::Sender<u64>,
     pub(super) cancels: HashMap<RunId, oneshot::Sender<()>>,
     pub(super) done: mpsc::Sender<Done>,
+    pub(super) looks: Looks,
     /// One place: for the test that runs.
     pub(super) testing: Arc<Semaphore>,
     pub(super) room: Arc<Semaphore>,
@@ -83,6 +85,8 @@ pub(super) enum Ended {
     Level(Result<Proof, String>),
     Start(Result<(), String>),
     Stop(Result<(), String>),
+    /// A look whether it runs: the exit code.
+    Look(Result<i32, String>),
 }
 
 impl Core {
@@ -115,6 +119,7 @@ impl Core {
             settled: watch::Sender::new(0),
             cancels: HashMap::new(),
             done,
+            looks: Looks::default(),
             testing: Arc::new(Semaphore::new(1)),
             room: Arc::new(Semaphore::new(PROGRAMS_AT_ONCE)),
             restarter,
@@ -149,6 +154,7 @@ impl Core {
             Ended::Kill(result) => self.deadman.kill_done(now, &resource, run, result),
             Ended::Level(result) => self.deadman.level_done(now, &resource, run, result),
             Ended::Start(result) => self.deadman.start_done(now, &resource, run, result.err()),
+            Ended::Look(found) => self.looked(&resource, run, found),
             Ended::Stop(result) => self.deadman.stop_done(now, &resource, run, result.err()),
         }
     }

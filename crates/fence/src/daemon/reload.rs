@@ -186,8 +186,11 @@ impl Core {
                 self.coming.insert(name, Coming::New(resource));
                 continue;
             };
-            if (&current.start, &current.stop) != (&resource.start, &resource.stop) {
-                (current.start, current.stop) = (resource.start, resource.stop);
+            let programs =
+                |resource: &Resource| [&resource.start, &resource.stop, &resource.status].map(Option::clone);
+            if programs(current) != programs(&resource) {
+                (current.start, current.stop, current.status) =
+                    (resource.start, resource.stop, resource.status);
                 changed.push(format!("programs of {name}"));
             }
             if current.plan != resource.plan {
@@ -302,6 +305,7 @@ fn needs_restart(old: &Config, new: &Config) -> Result<(), String> {
         ("socket", old.socket != new.socket),
         ("concurrency", old.concurrency != new.concurrency),
         ("kill-within", old.kill_within != new.kill_within),
+        ("status-every", old.status_every != new.status_every),
         ("containment or cgroup-parent", old.containment != new.containment),
         ("watchdog", old.watchdog != new.watchdog),
         ("log format", old.log.format != new.log.format),

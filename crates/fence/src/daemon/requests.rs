@@ -25,6 +25,9 @@ impl Core {
                 format!("{WAITING_MAX} requests of this client are waiting for an answer: read the answers");
             return self.reply(asker, &Reply::Error { why });
         }
+        if let Request::Arm { resource, .. } | Request::Fence { resource, .. } = &request {
+            self.look_no_more(resource);
+        }
         let now = leases::now();
         match request {
             Request::Hello { site, watch } => self.hello(asker, site, watch),

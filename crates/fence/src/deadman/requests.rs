@@ -169,7 +169,13 @@ impl Deadman {
     pub fn fence(&mut self, now: Instant, name: &Name, token: Token, reason: Reason) -> Result<(), Refusal> {
         self.expire(now, name);
         let resource = self.resource(name)?;
-        if let Some(receipt) = resource.receipt.as_ref().filter(|r| token <= r.token) {
+        let again = match &resource.tenure {
+            Tenure::Fencing(fence) => Some(fence.token()),
+            Tenure::Unarmed | Tenure::Arming { .. } | Tenure::Armed(_) => None,
+        };
+        // What was fenced once, ran all the same, and is being fenced again has no receipt for now.
+        let receipt = resource.receipt.as_ref().filter(|r| token <= r.token && again != Some(r.token));
+        if let Some(receipt) = receipt {
             let receipt = receipt.clone();
             self.acts.notices.push(Notice::Receipt(receipt));
             return Ok(());
@@ -189,6 +195,17 @@ impl Deadman {
         }
         self.begin_fence(now, name, token, reason);
         Ok(())
+    }
+
+    /// The resource was found running although nothing is armed: it is fenced, under the last token that was, so that it can be
+    /// armed with the next one. False if something is armed or being fenced by now, or there is no such resource.
+    pub fn stray(&mut self, now: Instant, name: &Name) -> bool {
+        let Some(resource) = self.resources.get(name).filter(|r| r.tenure == Tenure::Unarmed) else {
+            return false;
+        };
+        let token = resource.receipt.as_ref().map_or(0, |receipt| receipt.token);
+        self.begin_fence(now, name, token, Reason::stray());
+        true
     }
 
     /// The tenure of `name`, if it is armed with exactly this token and its deadline lies ahead.

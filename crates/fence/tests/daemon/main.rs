@@ -10,6 +10,7 @@ mod reload;
 mod restart;
 mod site;
 mod socket;
+mod strays;
 mod trial;
 mod watchdog;
 

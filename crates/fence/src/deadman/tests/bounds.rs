@@ -23,10 +23,14 @@ fn at_most_three_records_of_a_resource_wait_for_the_disk() {
         for _ in 0..200 {
             let token = chance.below(6);
             // Refusals are what many of these are about.
-            match chance.below(6) {
+            match chance.below(7) {
                 0 => drop(shell.arm(token, 1 + chance.below(20))),
                 1 => drop(shell.fence(token)),
                 2 => drop(shell.extend(token, chance.below(20), 1)),
+                3 if chance.below(2) == 0 => {
+                    shell.deadman.stray(shell.now, &db());
+                    shell.turn();
+                }
                 3 => shell.pass(SECOND * chance.below(20)),
                 _ => succeed(&mut shell),
             }

@@ -237,3 +237,36 @@ fn a_success_told_late_has_less_time_to_be_verified() {
     shell.pass(KILL - KILL / 4);
     assert_eq!(shell.fencing(), Some(Phase::Level(2)), "the level and a kill are all that a plan counts");
 }
+
+#[test]
+fn what_runs_without_being_armed_is_fenced_under_the_last_token() {
+    let mut shell = Shell::new();
+    shell.arm(10, 60).unwrap();
+    assert!(!shell.deadman.stray(shell.now, &db()), "it runs as it should");
+    shell.fence(10).unwrap();
+    shell.fence_succeeds();
+    shell.notices();
+    assert!(shell.deadman.stray(shell.now, &db()));
+    shell.turn();
+    assert!(!shell.deadman.stray(shell.now, &db()), "once is enough");
+    assert_eq!(shell.notices(), [Notice::Fencing { resource: db(), token: 10, reason: Reason::stray() }]);
+    assert_eq!(shell.arm(11, 60), Err(Refusal::BeingFenced { fencing: 10 }));
+    shell.fence(10).unwrap();
+    shell.fence(9).unwrap();
+    assert!(shell.receipts().is_empty(), "the old receipt does not hold while it runs");
+    shell.fence_succeeds();
+    let receipts = shell.receipts();
+    assert_eq!((receipts[0].token, &receipts[0].reason), (10, &Reason::stray()));
+    shell.arm(11, 60).unwrap();
+}
+
+#[test]
+fn what_runs_and_never_was_armed_is_fenced_too() {
+    let mut shell = Shell::new();
+    assert!(shell.deadman.stray(shell.now, &db()));
+    shell.turn();
+    shell.fence_succeeds();
+    assert_eq!(shell.receipts()[0].token, 0);
+    shell.arm(1, 60).unwrap();
+    assert!(!shell.deadman.stray(shell.now, &named("other")));
+}
