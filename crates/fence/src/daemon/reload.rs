@@ -29,7 +29,7 @@ use crate::store::with_causes;
 /// What a resource will be once that is possible.
 #[derive(Debug)]
 pub(super) enum Coming {
-    New(Resource),
+    New(Box<Resource>),
     Plan(Plan),
     Gone,
 }
@@ -183,7 +183,7 @@ impl Core {
         let mut changed = Vec::new();
         for (name, resource) in new {
             let Some(current) = self.config.resources.get_mut(&name) else {
-                self.coming.insert(name, Coming::New(resource));
+                self.coming.insert(name, Coming::New(Box::new(resource)));
                 continue;
             };
             let programs =
@@ -252,7 +252,7 @@ impl Core {
                 if !self.keeps(bound, &resource.plan, 1) {
                     return Err(Coming::New(resource));
                 }
-                self.add(name, resource);
+                self.add(name, *resource);
                 bound.add();
                 Ok(format!("resource {name} is new"))
             }
