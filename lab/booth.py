@@ -22,6 +22,7 @@ class BoothFormation:
     name = "booth"
     port = PORT
     has_commands = True
+    tickets = TICKETS
 
     def __init__(self, options, network, ground, logs, writes, clock):
         self.programs, self.ground, self.writes, self.clock = options.booth, ground, writes, clock

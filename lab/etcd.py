@@ -21,6 +21,7 @@ class EtcdFormation:
     port = CLIENTS
     # A grant is a process that is started: there is no command that returns when it is done.
     has_commands = False
+    tickets = TICKETS
 
     def __init__(self, options, network, ground, _logs, writes, clock):
         self.writes, self.clock, self.times = writes, clock, options.times

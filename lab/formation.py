@@ -21,6 +21,9 @@ ROLES = {
 TICKETS = ("db", "web", "mail", "jobs")
 # These are started by the machine's init, as by `systemctl start`, where killing what the hook has started does not reach.
 DELEGATED = ("web", "jobs")
+# The scenario that loses a thousand: each has a small writer, and one level.
+MANY = tuple(f"t{number}" for number in range(1000))
+MANY_AT_ONCE = 100
 COMMAND_S_MAX = 30
 
 
@@ -39,6 +42,8 @@ class Formation:
         self.machines = {name: Machine(name, node, network, ground, logs)
                          for node, name in enumerate(self.roles, 1)}
         self.times = options.times
+        self.many = options.many
+        self.tickets = MANY if self.many else TICKETS
         # A lost ticket is taken over so long after its last renewal.
         self.takeover_s = self.times.expire_s + self.times.acquire_after_s
 
@@ -56,7 +61,7 @@ class Formation:
                 (machine.directory / "hook.json").write_text(json.dumps({
                     "writer": str(HERE / "writer.py"), "writes": str(self.writes), "site": name,
                     "clock": str(self.clock), "init": str(machine.control), "writers": str(machine.writers),
-                    "delegated": TICKETS if self.pretend else DELEGATED}))
+                    "delegated": self.tickets if self.pretend else DELEGATED}))
 
     def program(self, name):
         return str(Path(self.programs) / name)
@@ -68,7 +73,7 @@ class Formation:
         # Takeovers without end: pausing a ticket that flaps would be the end of the run.
         text += (f'\n[ticket-defaults]\nexpire = "{ms(self.times.expire_s)}"\nacquire-after = "{ms(self.times.acquire_after_s)}"\n'
                  "takeover-limit = 1000000\n")
-        for index, ticket in enumerate(TICKETS):
+        for index, ticket in enumerate(self.tickets):
             order = [self.sites[(index + k) % len(self.sites)] for k in range(len(self.sites))]
             text += f"\n[ticket.{ticket}]\norder = {json.dumps(order)}\n"
         return text
@@ -81,13 +86,17 @@ class Formation:
 
     def fenced_toml(self, machine):
         start = json.dumps([*PYTHON, str(HERE / "hook.py"), str(machine.directory / "hook.json")])
+        if self.many:
+            start = json.dumps(["/bin/sh", str(HERE / "start.sh"), str(machine.writers), str(self.writes), machine.name,
+                                str(self.clock)])
 
         def hook(verb):
             return json.dumps(["/bin/sh", str(HERE / "hook.sh"), verb, str(machine.writers)])
 
         text = (f'site = "{machine.name}"\nstate-dir = "disk/fenced-state"\nruntime-dir = "fenced-run"\n'
                 'kill-within = "200ms"\ncontainment = "tree"\n')
-        for ticket in TICKETS:
+        text += f"concurrency = {MANY_AT_ONCE}\n" if self.many else ""
+        for ticket in self.tickets:
             # A plan that only pretends: nothing is stopped, nothing killed, and all of it reported as done.
             stop, level = ('["/bin/true"]', '["/bin/true"]') if self.pretend else (hook("stop"), hook("kill"))
             text += (f'\n[resource.{ticket}]\nstart = {{ command = {start}, within = "10s" }}\n'
@@ -97,8 +106,8 @@ class Formation:
 
     def plan(self, machine, level):
         one = 'driver = "command", command = {}, within = "{}"'.format
-        if not self.levels or self.pretend:
-            return "{ " + one(level, "1s") + " }"
+        if self.many or not self.levels or self.pretend:
+            return "{ " + one(level, "2s" if self.many else "1s") + " }"
         # The suite `fencing`: levels that can be told to fail.
         commands = [json.dumps(["/bin/sh", str(HERE / "level.sh"), str(n), str(machine.writers)]) for n in (1, 2, 3)]
         return ", ".join("{ " + one(c, within) + " }" for c, within in zip(commands, ("500ms", "500ms", "2s")))

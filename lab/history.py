@@ -85,6 +85,6 @@ def writers_of(marker):
         except OSError:
             continue
         # A dead process that nobody has reaped has no command line; what is on its way to exec begins with nsenter.
-        if marker in line and "writer.py" in line[-5] and "nsenter" not in line[0]:
+        if marker in line and "/writer." in line[-5] and "nsenter" not in line[0]:
             found.append((line[-3], line[-2], int(line[-1])))
     return sorted(found)

@@ -3,6 +3,7 @@
 import random
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import checker
 import faults
@@ -10,7 +11,7 @@ import fencing
 import scenarios
 from booth import BoothFormation
 from etcd import EtcdFormation
-from formation import COMMAND_S_MAX, TICKETS, Formation
+from formation import COMMAND_S_MAX, Formation
 from history import Log, Tail, read_events, read_writes, writers_of
 from machine import until
 from nemesis import Nemesis
@@ -18,7 +19,12 @@ from network import Network, run
 
 # On top of what docs/configuration.md bounds: one duel of candidates (a lease more), and what starts on a busy machine.
 DUELS, SLACK_S = 1, 3.0
+# And what a thousand hooks take that two cores start, one after the other.
+MANY_S = 60.0
+COMMANDS_AT_ONCE = 8
 LOOK_EVERY_S = 0.25
+# A thousand writers make a long process table.
+LOOK_AT_MANY_EVERY_S = 5.0
 # How far a machine's clocks may be ahead of the lab's: some months.
 AHEAD_S_MAX = 10_000_000
 SYSTEMS = {"sitegate": Formation, "booth": BoothFormation, "etcd": EtcdFormation}
@@ -41,13 +47,14 @@ class Lab:
         self.network.make()
         self.formation = SYSTEMS[options.sut](options, self.network, ground, directory / "logs", self.writes, clock)
         self.machines, self.sites = self.formation.machines, self.formation.sites
+        self.tickets = self.formation.tickets
         self.kinds = set(options.kinds.split(",")) if options.kinds else set(faults.KINDS)
         self.tail = Tail(self.writes, checker.PAUSE_S)
         self.looked = 0.0
         self.movers = []
         times = options.times
         self.failover_s = times.failover_s(len(self.sites))
-        self.bound_s = self.failover_s + DUELS * times.lease_s + SLACK_S
+        self.bound_s = self.failover_s + DUELS * times.lease_s + SLACK_S + (MANY_S if options.many else 0)
 
     def offsets(self):
         """Of CLOCK_BOOTTIME and CLOCK_MONOTONIC, in whole seconds; a machine's clocks are never below zero."""
@@ -94,11 +101,14 @@ class Lab:
     def bring_up(self, place):
         self.formation.prepare()
         self.formation.start(self.offsets)
-        for index, ticket in enumerate(TICKETS):
-            done, said = self.formation.grant(ticket, place(index))
+        places = {ticket: place(index) for index, ticket in enumerate(self.tickets)}
+
+        def grant(ticket):
+            done, said = self.formation.grant(ticket, places[ticket])
             if not done:
                 raise RuntimeError(f"{ticket} is not granted: {said}")
-        until("all tickets are written", self.all_steady(time.monotonic(), 0.2))
+        self.for_all(grant)
+        until("all tickets are written", self.all_written if self.options.many else self.all_steady(time.monotonic(), 0.2))
         self.log("running")
 
     def judged(self, work):
@@ -109,7 +119,7 @@ class Lab:
             raise
         finally:
             self.verdict = checker.judge(read_writes(self.writes), read_events(self.directory / "history.jsonl"),
-                                         TICKETS, self.bound_s)
+                                         self.tickets, self.bound_s)
             # No judgement, but the first thing to look at if something overlaps: a plan that failed kept no promise.
             self.verdict["fence_failures"] = sum(
                 log.read_text(errors="replace").count("FENCE FAILED") for log in self.directory.glob("logs/*/sitegate-fenced.log"))
@@ -118,10 +128,12 @@ class Lab:
     def end(self):
         """Revokes everything: then nothing may run any more."""
         self.log("revoking")
-        for ticket in TICKETS:
+
+        def revoke(ticket):
             done, said = self.formation.revoke(ticket, self.sites[0])
             if not done:
                 self.hung(f"{ticket} is not revoked: {said}")
+        self.for_all(revoke)
         self.tail.read_on()
         try:
             until("the last writer ends", lambda: not writers_of(str(self.writes)), self.failover_s)
@@ -129,6 +141,11 @@ class Lab:
             for ticket, site, token in writers_of(str(self.writes)):
                 self.hung(f"a writer of {ticket} at {site}, token {token}, is left after the revoke")
         self.log("ended")
+
+    def for_all(self, command):
+        """Some at a time; raises what the first raised."""
+        with ThreadPoolExecutor(COMMANDS_AT_ONCE) as pool:
+            list(pool.map(command, self.tickets))
 
     def thaw(self):
         """A frozen file system is the one thing that would outlive the lab, and hold on to its loop device."""
@@ -144,7 +161,7 @@ class Lab:
     def look(self):
         now = time.monotonic()
         self.tail.read_on()
-        if now > self.looked + LOOK_EVERY_S:
+        if now > self.looked + (LOOK_AT_MANY_EVERY_S if self.options.many else LOOK_EVERY_S):
             self.looked = now
             self.log("processes", writers=writers_of(str(self.writes)))
 
@@ -152,10 +169,14 @@ class Lab:
         self.tail.read_on()
         return sorted({write.site for write in self.tail.last.values()})
 
+    def all_written(self):
+        self.look()
+        return all(ticket in self.tail.last for ticket in self.tickets)
+
     def all_steady(self, after, for_s):
         def steady():
             self.look()
-            return all(self.tail.is_steady(ticket, after, for_s) for ticket in TICKETS)
+            return all(self.tail.is_steady(ticket, after, for_s) for ticket in self.tickets)
         return steady
 
     def recover(self, healed):
@@ -173,7 +194,7 @@ class Lab:
         return f"recovered within {max(0.0, took):.1f} s"
 
     def move_something(self, chance, at):
-        ticket, site = chance.choice(TICKETS), chance.choice(self.sites)
+        ticket, site = chance.choice(self.tickets), chance.choice(self.sites)
         through = chance.choice(self.sites)
 
         def mover():

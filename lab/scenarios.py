@@ -4,9 +4,9 @@ Each is a function of the lab that hurts, holds on long enough for a failover to
 of it is read from the shared file alone.
 """
 
-import signal
 import time
 
+import harms
 from fault_network import Flood, Forged
 
 HOLDER, OTHER = "paris", "lyon"
@@ -27,22 +27,31 @@ def over(lab):
     hold(lab, lab.options.times.expire_s + lab.options.times.acquire_after_s + BEYOND_S)
 
 
+def through(harm, lab):
+    """One of `harms.py`, and healed after the failover."""
+    with harm(lab, lab.machines[HOLDER]):
+        over(lab)
+    hold(lab, AFTER_S)
+
+
 def daemon_killed(lab):
     """SIGKILL to the holder's daemon, which stays down; the machine and its network are well."""
-    machine, daemon = lab.machines[HOLDER], lab.formation.daemon(HOLDER)
-    machine.signal(daemon, signal.SIGKILL, wanted=False)
-    over(lab)
-    machine.start(daemon)
-    hold(lab, AFTER_S)
+    through(harms.daemon_killed, lab)
 
 
 def daemon_frozen(lab):
     """SIGSTOP to the holder's daemon, SIGCONT after the failover."""
-    machine, daemon = lab.machines[HOLDER], lab.formation.daemon(HOLDER)
-    machine.signal(daemon, signal.SIGSTOP)
-    over(lab)
-    machine.signal(daemon, signal.SIGCONT)
-    hold(lab, AFTER_S)
+    through(harms.daemon_frozen, lab)
+
+
+def host_dead(lab):
+    """The holder's machine dies, and boots after the failover."""
+    through(harms.host_dead, lab)
+
+
+def fork_bomb(lab):
+    """The holder's daemon is killed, while a hundred processes of a user fork without end there."""
+    through(harms.fork_bomb, lab)
 
 
 def cut(lab, rules):
@@ -54,8 +63,7 @@ def cut(lab, rules):
 
 def partition(lab):
     """The holder is cut off."""
-    node = lab.machines[HOLDER].node
-    cut(lab, lab.network.cut_in(node) + lab.network.cut_out(node))
+    through(harms.cut_off, lab)
 
 
 def cut_between(lab):
@@ -146,4 +154,5 @@ def forged_to_holder(lab):
 
 
 SCENARIOS = {function.__name__.replace("_", "-"): function for function in (
-    daemon_killed, daemon_frozen, partition, cut_between, deaf, mute, loss_30, loss_50, slow_command, flood, forged, forged_to_holder)}
+    daemon_killed, daemon_frozen, host_dead, fork_bomb, partition, cut_between, deaf, mute, loss_30, loss_50, slow_command, flood,
+    forged, forged_to_holder)}
