@@ -28,7 +28,7 @@ pub(crate) enum FenceCommand {
     Status(FenceArgs),
     /// Show what was armed, started, stopped and fenced lately
     History(FenceHistoryArgs),
-    /// Check what every level of the fence plans would do it by, without fencing anything
+    /// Check every level of the fence plans, without fencing anything
     ///
     /// Runs each level's own check: the program that `check` names, a fence agent's `monitor` or `status`, a look whether systemd
     /// answers. Shows how long the plans would take. Changes nothing, and may be run while everything is in use.

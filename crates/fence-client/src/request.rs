@@ -72,7 +72,7 @@ pub enum Request {
         /// Why.
         reason: Reason,
     },
-    /// Checks what every level of a plan would do it by, without fencing. Answered when all checks have ended.
+    /// Checks every level of a plan, without fencing. Answered when all checks have ended.
     Test {
         /// Only of this resource.
         #[serde(default, skip_serializing_if = "Option::is_none")]
