@@ -5,6 +5,7 @@
 //! closing the connection. The protocol is JSON lines over a Unix socket, see [`request`].
 
 pub mod client;
+pub mod gate;
 pub mod name;
 pub mod request;
 pub mod status;
