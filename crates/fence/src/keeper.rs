@@ -143,7 +143,8 @@ fn keep(mut child: Child, output: PipeReader, stay: bool) {
 /// Kills the children, then those that it inherits from them, until there are none.
 fn kill_children() {
     let own = getpid().as_raw_nonzero().get();
-    loop {
+    // Mostly there are none, and with thousands of processes on the machine it takes long to find that in the process table.
+    while has_children() {
         let all = process::all().unwrap_or_default();
         let children: Vec<Pid> =
             all.iter().filter(|s| s.parent == own).filter_map(|s| Pid::from_raw(s.process.pid)).collect();
@@ -158,6 +159,12 @@ fn kill_children() {
             return;
         }
     }
+}
+
+/// Whether there is a child, alive or not reaped yet.
+fn has_children() -> bool {
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    retry_on_intr(|| waitid(WaitId::All, look)).is_ok()
 }
 
 /// Waits for the death of a child, inherited ones too; false if there is none left.

@@ -36,7 +36,7 @@ impl Look {
 
     fn add(&mut self, stat: Stat, marks: &mut Marks) {
         let pid = stat.process.pid;
-        if stat.parent == self.own {
+        if stat.parent == self.own && marks.get(&stat.process).is_some_and(Option::is_none) {
             // It may not have got to its exec yet, which will mark it.
             marks.remove(&stat.process);
         }
