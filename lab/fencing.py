@@ -94,7 +94,7 @@ SCENARIOS = {function.__name__.replace("_", "-"): function for function in (
 
 # These would hurt other formations as well.
 ALONE = {"fork-bomb", "thousand-lost"}
-# These are in a formation with a thousand tickets, and lose them once.
+# These are in a formation with a thousand tickets, and end when they have been lost once.
 MANY = {"thousand-lost"}
 
 
@@ -115,6 +115,8 @@ def rounds(lab):
             until(f"{OTHER} has taken over", taken, lab.bound_s)
             hold(lab, SETTLED_S)
         lab.log("heal", kind=lab.options.fencing, id="scenario")
+        if lab.options.many:
+            return
         until(f"{HOLDER} is well", lambda: lab.formation.is_well(HOLDER), lab.bound_s)
         # A member that has just been cut off may not reach everybody yet, and lyon takes the ticket back then.
         lab.for_all(lambda ticket: until(f"{ticket} is moved back", lambda: moved_back(lab, ticket), lab.bound_s))

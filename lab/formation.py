@@ -87,14 +87,14 @@ class Formation:
     def fenced_toml(self, machine):
         start = json.dumps([*PYTHON, str(HERE / "hook.py"), str(machine.directory / "hook.json")])
         if self.many:
-            start = json.dumps(["/bin/sh", str(HERE / "start.sh"), str(machine.writers), str(self.writes), machine.name,
+            start = json.dumps(["/bin/bash", str(HERE / "start.sh"), str(machine.writers), str(self.writes), machine.name,
                                 str(self.clock)])
 
         def hook(verb):
             return json.dumps(["/bin/sh", str(HERE / "hook.sh"), verb, str(machine.writers)])
 
         text = (f'site = "{machine.name}"\nstate-dir = "disk/fenced-state"\nruntime-dir = "fenced-run"\n'
-                'kill-within = "200ms"\ncontainment = "tree"\n')
+                f'kill-within = "{"1s" if self.many else "200ms"}"\ncontainment = "{"auto" if self.many else "tree"}"\n')
         text += f"concurrency = {MANY_AT_ONCE}\n" if self.many else ""
         for ticket in self.tickets:
             # A plan that only pretends: nothing is stopped, nothing killed, and all of it reported as done.

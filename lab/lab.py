@@ -20,7 +20,7 @@ from network import Network, run
 # On top of what docs/configuration.md bounds: one duel of candidates (a lease more), and what starts on a busy machine.
 DUELS, SLACK_S = 1, 3.0
 # And what a thousand hooks take that two cores start, one after the other.
-MANY_S = 60.0
+MANY_S, MANY_UP_S = 60.0, 300.0
 COMMANDS_AT_ONCE = 8
 LOOK_EVERY_S = 0.25
 # A thousand writers make a long process table.
@@ -93,7 +93,8 @@ class Lab:
         def work():
             self.bring_up(lambda _: scenarios.HOLDER)
             fencing.rounds(self)
-            self.end()
+            if not self.options.many:
+                self.end()
         self.judged(work)
         self.verdict["figures"] = fencing.figures(self)
         return self.verdict
@@ -108,7 +109,10 @@ class Lab:
             if not done:
                 raise RuntimeError(f"{ticket} is not granted: {said}")
         self.for_all(grant)
-        until("all tickets are written", self.all_written if self.options.many else self.all_steady(time.monotonic(), 0.2))
+        if self.options.many:
+            until("all tickets are written", self.all_written, MANY_UP_S)
+        else:
+            until("all tickets are written", self.all_steady(time.monotonic(), 0.2))
         self.log("running")
 
     def judged(self, work):
