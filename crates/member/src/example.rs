@@ -3,7 +3,7 @@
 use sitegate_host::diagnostic::Source;
 use sitegate_protocol::{Incarnation, MemberId, Span, Takeover, Takeovers, Tenancy, Token};
 
-use crate::api::types::MemberStatus;
+use crate::api::types::{LocalStatus, MemberStatus, TicketStatus};
 use crate::config::{Configuration, Formation, Local};
 
 /// Sites paris and lyon, arbitrator tiebreak; no tickets.
@@ -45,6 +45,40 @@ pub(crate) fn member_status(name: &str) -> MemberStatus {
         certificate_days_left: None,
         standby: Some("online".into()),
         problem: None,
+    }
+}
+
+/// As lyon sees it: paris holds it.
+pub(crate) fn ticket_status(name: &str) -> TicketStatus {
+    let local = LocalStatus {
+        state: "idle".into(),
+        token: None,
+        remaining_ms: None,
+        refusal: None,
+        check: "passed".into(),
+        fence_failing: false,
+        unfenced: false,
+    };
+    TicketStatus {
+        ticket: name.into(),
+        wanted: "managed".into(),
+        preferred: Some("paris".into()),
+        paused: false,
+        intent_version: 3,
+        intent_by: "alice".into(),
+        intent_reason: String::new(),
+        holder: Some("paris".into()),
+        token: 257,
+        proof: None,
+        takeovers: 0,
+        takeover: "timed".into(),
+        expire_ms: 3000,
+        acquire_after_ms: 2000,
+        chosen: true,
+        guard_remaining_ms: Some(4200),
+        parked: Vec::new(),
+        local: Some(local),
+        round: None,
     }
 }
 

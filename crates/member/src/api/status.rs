@@ -13,6 +13,7 @@ use sitegate_protocol::{
 
 use super::ticket::{Context, ticket_status};
 use super::types::{MemberStatus, Members, Status, TicketStatus};
+use super::warnings::unconfirmed;
 use super::{Api, ApiError, Asked};
 use crate::config::FormationDigest;
 use crate::driver::Observed;
@@ -87,6 +88,10 @@ impl Api {
             |link: &LinkState| link.configuration.is_some_and(|theirs| theirs != *digest.as_bytes());
         let is_site = names.role(names.me()) == Some(Role::Site);
         let members = self.members(observed);
+        let tickets: Vec<TicketStatus> =
+            view.tickets.iter().map(|(name, ticket)| self.ticket(name, ticket, observed)).collect();
+        let mut warnings = self.warnings(observed, &members, &links);
+        warnings.extend(unconfirmed(&members, &tickets));
         Status {
             member: names.name(names.me()),
             role: role_name(names.role(names.me())),
@@ -107,9 +112,9 @@ impl Api {
             })
             .into(),
             bar: view.bar.map(|bar| bar_name(bar).into()),
-            warnings: self.warnings(observed, &members, &links),
+            warnings,
             members,
-            tickets: view.tickets.iter().map(|(name, ticket)| self.ticket(name, ticket, observed)).collect(),
+            tickets,
         }
     }
 

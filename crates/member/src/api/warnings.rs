@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use sitegate_protocol::{MemberId, StandingView};
 
 use super::Api;
-use super::types::MemberStatus;
+use super::types::{MemberStatus, TicketStatus};
 use crate::driver::Observed;
 use crate::peers::LinkState;
 use crate::tls::EXPIRY_WARNING_DAYS;
@@ -104,5 +104,66 @@ impl Api {
         let days = authorities.map(|report| report.validity.days_left(SystemTime::now())).min()?;
         (days < EXPIRY_WARNING_DAYS)
             .then(|| format!("the certificate of the CA ends in {days} days: replace it"))
+    }
+}
+
+/// How many tickets a warning names.
+const NAMED_MAX: usize = 3;
+
+/// What nobody takes over before somebody vouches that nothing of it runs, by the site that is lost.
+pub(super) fn unconfirmed(members: &[MemberStatus], tickets: &[TicketStatus]) -> Vec<String> {
+    let of = |lost: &MemberStatus| {
+        let waits = |ticket: &&TicketStatus| {
+            ticket.takeover == "confirmed"
+                && ticket.guard_remaining_ms.is_none()
+                && ticket.holder.as_ref() == Some(&lost.name)
+        };
+        let waiting: Vec<&str> = tickets.iter().filter(waits).map(|ticket| ticket.ticket.as_str()).collect();
+        let mut named = waiting.iter().take(NAMED_MAX).copied().collect::<Vec<_>>().join(", ");
+        match waiting.len().saturating_sub(NAMED_MAX) {
+            0 => {}
+            more => named = format!("{named} and {more} more"),
+        }
+        (!waiting.is_empty()).then(|| {
+            format!(
+                "NOBODY TAKES OVER {named}: {0} is lost, and takeover is `confirmed`. Its fence receipt is awaited; if you know \
+                 that nothing of it runs there, `sitegate attest-dead {0}`",
+                lost.name
+            )
+        })
+    };
+    members.iter().filter(|member| !member.reachable).filter_map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::example::{member_status, ticket_status};
+
+    #[test]
+    fn a_confirmed_takeover_that_waits_is_said() {
+        let lost = |names: &[&str]| {
+            let tickets: Vec<TicketStatus> = names
+                .iter()
+                .map(|name| TicketStatus {
+                    takeover: "confirmed".into(),
+                    guard_remaining_ms: None,
+                    ..ticket_status(name)
+                })
+                .collect();
+            let paris = MemberStatus { reachable: false, ..member_status("paris") };
+            (vec![paris, member_status("lyon")], tickets)
+        };
+        let (members, tickets) = lost(&["db"]);
+        let said = unconfirmed(&members, &tickets);
+        assert!(said.len() == 1 && said[0].starts_with("NOBODY TAKES OVER db: paris is lost"), "{said:?}");
+        let (_, many) = lost(&["a", "b", "c", "d", "e"]);
+        assert!(unconfirmed(&members, &many)[0].contains("a, b, c and 2 more: paris"));
+
+        let timed = TicketStatus { takeover: "timed".into(), ..tickets[0].clone() };
+        let guarded = TicketStatus { guard_remaining_ms: Some(1), ..tickets[0].clone() };
+        let elsewhere = TicketStatus { holder: Some("lyon".into()), ..tickets[0].clone() };
+        assert_eq!(unconfirmed(&members, &[timed, guarded, elsewhere]), [""; 0]);
+        assert_eq!(unconfirmed(&[member_status("paris")], &tickets), [""; 0]);
     }
 }

@@ -1,41 +1,11 @@
 use super::*;
-use crate::api::types::{LeasedStatus, LocalStatus, NextStep, RoundStatus};
-use crate::example::member_status;
+use crate::api::types::{LeasedStatus, NextStep, RoundStatus};
+use crate::example::{member_status, ticket_status};
 
 /// As lyon sees it: paris holds db.
 fn scene() -> Scene {
-    let local = LocalStatus {
-        state: "idle".into(),
-        token: None,
-        remaining_ms: None,
-        refusal: None,
-        check: "passed".into(),
-        fence_failing: false,
-        unfenced: false,
-    };
-    let status = TicketStatus {
-        ticket: "db".into(),
-        wanted: "managed".into(),
-        preferred: Some("paris".into()),
-        paused: false,
-        intent_version: 3,
-        intent_by: "alice".into(),
-        intent_reason: String::new(),
-        holder: Some("paris".into()),
-        token: 257,
-        proof: None,
-        takeovers: 0,
-        takeover: "timed".into(),
-        expire_ms: 3000,
-        acquire_after_ms: 2000,
-        chosen: true,
-        guard_remaining_ms: Some(4200),
-        parked: Vec::new(),
-        local: Some(local),
-        round: None,
-    };
     Scene {
-        status,
+        status: ticket_status("db"),
         me: "lyon".into(),
         members: ["paris", "lyon", "tiebreak"].map(member_status).to_vec(),
         majority: 2,
