@@ -183,11 +183,14 @@ class Watch(threading.Thread):
 def figures(lab):
     """Of each tenure of paris that ended by its deadline, the spans from that, in ms."""
     spans = {"begun": [], "written_last": [], "receipt": [], "written_elsewhere": []}
-    by_level = {}
+    by_level, losses = {}, 0
     for ticket, tenures in checker.tenures_of(read_writes(lab.writes)).items():
         for older, newer in zip(tenures, tenures[1:]):
             deadline = lab.watch.deadlines.get((ticket, older.token))
-            if older.site != HOLDER or newer.site != OTHER or deadline is None:
+            if older.site != HOLDER or newer.site != OTHER:
+                continue
+            losses += 1
+            if deadline is None:
                 continue
             reason, level, began, ended = lab.watch.receipts.get((ticket, older.token), (None, None, None, None))
             spans["written_last"].append(older.last - deadline)
@@ -196,7 +199,8 @@ def figures(lab):
                 spans["begun"].append(began - deadline)
                 spans["receipt"].append(ended - deadline)
                 by_level[level] = by_level.get(level, 0) + 1
-    return {"level": by_level, **{f"deadline_to_{what}_ms": distribution(times) for what, times in spans.items()}}
+    # Every change but those back, which were asked for.
+    return {"losses": losses, "level": by_level, **{f"deadline_to_{what}_ms": distribution(times) for what, times in spans.items()}}
 
 
 def distribution(times_s):
