@@ -69,7 +69,7 @@ def row(directory, system, name, runs):
         silences.append(longest_silence(writes))
     return {"scenario": name, "system": system, "runs": ran, "failed": failed, "two_sites": two_sites,
             "overlap_s_median": round(statistics.median(longest), 2) if longest else None,
-            "overlap_s_max": max(longest, default=None), "taken_over": moved, "losses": losses,
+            "overlap_s_max": round(max(longest), 2) if longest else None, "taken_over": moved, "losses": losses,
             "unwritten_s_max": round(max(silences), 1) if silences else None,
             "unwritten_s_median": round(statistics.median(silences), 1) if silences else None}
 
