@@ -1,21 +1,19 @@
 //! The client: any number of requests under way at once on one connection, and the events that the daemon pushes.
 
-use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
-use crate::request::{
-    Event, Extension, FromDaemon, NotExtended, REPLY_BYTES_MAX, Reply, Request, parse_from_daemon,
-    request_line,
-};
-use crate::status::{HistoryEntry, Status, TestedResource};
+use crate::request::{Event, Extension, NotExtended, Reply, Request, request_line};
+use crate::status::{HistoryEntry, Joined, Status, TestedResource, Watched};
 use crate::wire::{Deadline, Incarnation, Name, Reason, Receipt, Refusal, Token};
+
+mod connection;
+
+use connection::{Closed, Waiting, read_lines, write_lines};
 
 /// How many lines may wait to be written, and how many events to be read, before whoever adds more has to wait.
 const QUEUE_LINES_MAX: usize = 1024;
@@ -62,32 +60,6 @@ pub enum ClientError {
     /// The daemon said something that this client does not understand; most likely their versions do not fit.
     #[error("sitegate-fenced gave an answer that is not understood: are both of the same version?")]
     Unexpected,
-}
-
-#[derive(Debug, Default)]
-struct Waiting(Mutex<State>);
-
-#[derive(Debug, Default)]
-struct State {
-    next_id: u64,
-    closed: Option<Closed>,
-    replies: HashMap<u64, oneshot::Sender<Reply>>,
-}
-
-/// Why nothing will be answered any more.
-#[derive(Clone, Copy, Debug)]
-enum Closed {
-    Ended,
-    Garbled,
-}
-
-impl From<Closed> for ClientError {
-    fn from(closed: Closed) -> Self {
-        match closed {
-            Closed::Ended => Self::Closed,
-            Closed::Garbled => Self::Unexpected,
-        }
-    }
 }
 
 impl Client {
@@ -188,6 +160,28 @@ impl Client {
         self.ask_status(&Request::Status {}).await
     }
 
+    /// Has this connection's [`Events`] tell of `resource` from now on, each new deadline among it; returns how it stands now.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn watch(&self, resource: Name) -> Result<Watched, ClientError> {
+        match self.ask(&Request::Watch { resource }).await? {
+            Reply::Watched(watched) => Ok(*watched),
+            _ => Err(ClientError::Unexpected),
+        }
+    }
+
+    /// Takes this process into what a fence of `resource` kills, with all that it starts from now on.
+    ///
+    /// # Errors
+    /// [`ClientError`]. On [`ClientError::Closed`] it may have joined.
+    pub async fn join(&self, resource: Name) -> Result<Joined, ClientError> {
+        match self.ask(&Request::Join { resource }).await? {
+            Reply::Joined(joined) => Ok(joined),
+            _ => Err(ClientError::Unexpected),
+        }
+    }
+
     /// Has the levels of plans checked, without fencing; those of one resource or of all.
     ///
     /// # Errors
@@ -233,84 +227,4 @@ impl Client {
             reply => Ok(reply),
         }
     }
-}
-
-impl Waiting {
-    fn register(&self) -> Result<(u64, oneshot::Receiver<Reply>), ClientError> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(closed) = state.closed {
-            return Err(closed.into());
-        }
-        state.next_id += 1;
-        let id = state.next_id;
-        let (reply, receiver) = oneshot::channel();
-        state.replies.insert(id, reply);
-        Ok((id, receiver))
-    }
-
-    fn answer(&self, id: u64, reply: Reply) {
-        let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner).replies.remove(&id);
-        if let Some(waiting) = waiting {
-            // Whoever asked may have stopped waiting.
-            let _ = waiting.send(reply);
-        }
-    }
-
-    /// Answers all with an error: what the daemon says to somebody it does not serve.
-    fn fail_all(&self, why: &str) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for (_, waiting) in state.replies.drain() {
-            // Whoever asked may have stopped waiting.
-            let _ = waiting.send(Reply::Error { why: why.to_owned() });
-        }
-    }
-
-    /// Ends all waiting: dropping the senders tells.
-    fn close(&self, why: Closed) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.closed.get_or_insert(why);
-        state.replies.clear();
-    }
-
-    fn why_closed(&self) -> ClientError {
-        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.closed.unwrap_or(Closed::Ended).into()
-    }
-}
-
-async fn write_lines(mut to: OwnedWriteHalf, mut queue: mpsc::Receiver<String>) {
-    while let Some(line) = queue.recv().await {
-        if to.write_all(line.as_bytes()).await.is_err() {
-            return;
-        }
-    }
-}
-
-async fn read_lines(from: OwnedReadHalf, events: mpsc::Sender<Event>, waiting: Arc<Waiting>) {
-    let mut reader = BufReader::new(from);
-    let mut line = Vec::new();
-    let why = loop {
-        line.clear();
-        let bounded = (&mut reader).take(REPLY_BYTES_MAX as u64).read_until(b'\n', &mut line).await;
-        if !matches!(bounded, Ok(1..)) {
-            break Closed::Ended;
-        }
-        if line.last() != Some(&b'\n') {
-            break if line.len() < REPLY_BYTES_MAX { Closed::Ended } else { Closed::Garbled };
-        }
-        match parse_from_daemon(&line) {
-            Ok(FromDaemon::Reply(Some(id), reply)) => waiting.answer(id, reply),
-            Ok(FromDaemon::Event(event)) => {
-                // Nobody has to care for events.
-                let _ = events.send(event).await;
-            }
-            // Said before it hung up on us: to no request of ours, since these bear ids.
-            Ok(FromDaemon::Reply(None, Reply::Error { why })) => {
-                waiting.fail_all(&why);
-                break Closed::Ended;
-            }
-            Ok(FromDaemon::Reply(None, _)) | Err(_) => break Closed::Garbled,
-        }
-    };
-    waiting.close(why);
 }

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::status::{HistoryEntry, Status, TestedResource};
+use crate::status::{HistoryEntry, Joined, Status, TestedResource, Watched};
 use crate::wire::{Deadline, Incarnation, Name, Notice, Reason, Receipt, Refusal, Token};
 
 /// The version of this protocol, sent in the answer to `hello`. It grows when a client has to know.
@@ -78,6 +78,16 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         resource: Option<Name>,
     },
+    /// Wants to be told of one resource on this connection from now on, each new deadline among it.
+    Watch {
+        /// The resource.
+        resource: Name,
+    },
+    /// Takes the process that has connected into what a fence of the resource kills. Answered once it is there.
+    Join {
+        /// The resource.
+        resource: Name,
+    },
     /// How everything stands.
     Status {},
     /// What happened lately, oldest first.
@@ -148,6 +158,10 @@ pub enum Reply {
         /// Oldest first.
         entries: Vec<HistoryEntry>,
     },
+    /// To `watch`.
+    Watched(Box<Watched>),
+    /// To `join`.
+    Joined(Joined),
     /// To `test`.
     Tested {
         /// By name.

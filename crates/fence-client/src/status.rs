@@ -1,5 +1,7 @@
 //! How everything stands, as `hello`, `status` and `history` tell it.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::wire::{Activity, Deadline, Incarnation, Instant, Name, Notice, Reason, Receipt, Token};
@@ -39,6 +41,29 @@ pub struct ResourceStatus {
     pub receipt: Option<Receipt>,
     /// What fencing it means.
     pub plan: PlanStatus,
+}
+
+/// One resource, to a client that watches it from now on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watched {
+    /// Now, on both clocks.
+    pub now: Instant,
+    /// How it stands.
+    #[serde(flatten)]
+    pub resource: ResourceStatus,
+    /// How long what has joined it may take to end after SIGTERM, in ms; null if nobody may join it.
+    pub join_within_ms: Option<u64>,
+}
+
+/// What a process has joined.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joined {
+    /// The armed token.
+    pub token: Token,
+    /// The deadline in force.
+    pub deadline: Deadline,
+    /// The variables that what it executes should find.
+    pub environment: BTreeMap<String, String>,
 }
 
 /// What a resource does.

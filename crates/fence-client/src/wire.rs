@@ -96,9 +96,17 @@ pub enum Refusal {
     /// The deadline asked for has passed on one of the clocks.
     #[error("the deadline has already passed")]
     DeadlinePast,
-    /// `stop` runs.
+    /// `stop` runs, or, for what wants to join, has succeeded.
     #[error("the resource is being stopped")]
     Stopping,
+    /// The configuration does not let this user do that.
+    #[error(
+        "user {uid} may not do that: list the user in `join` of the resource in fenced.toml, or in allow-uid, and reload"
+    )]
+    NotAllowed {
+        /// Who asked.
+        uid: u32,
+    },
     /// The fence daemon cannot write its state: nothing new may be armed until that is repaired.
     #[error("sitegate-fenced cannot write its state: {cause}")]
     StoreFailed {

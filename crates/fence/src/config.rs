@@ -35,6 +35,8 @@ const DEFAULT_STATUS_EVERY: Duration = Duration::from_secs(60);
 /// How long killing a resource's processes may take each time. They die within milliseconds unless the kernel is stuck in
 /// I/O; then it is the plan's turn.
 const DEFAULT_KILL_WITHIN: Duration = Duration::from_millis(500);
+/// How long what has joined may take to end after SIGTERM, as service managers leave it.
+const DEFAULT_JOIN_WITHIN: Duration = Duration::from_secs(10);
 
 /// The configuration of the fence daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +55,8 @@ pub struct Config {
     pub kill_within: Duration,
     /// Users beside root and the daemon's own that may connect.
     pub allow_uid: Vec<u32>,
+    /// Users who may join a resource, of all resources that the file has.
+    pub join_uid: Vec<u32>,
     /// How often it is looked whether something runs that is not armed.
     pub status_every: Duration,
     /// How what is started is held together.
@@ -131,8 +135,19 @@ pub struct Resource {
     pub stop: Option<Hook>,
     /// Tells whether it runs here: exits with 0 if so, with 3 if not.
     pub status: Option<Hook>,
+    /// Who may join it.
+    pub join: Option<Join>,
     /// Makes certain that it no longer runs.
     pub plan: Plan,
+}
+
+/// Who may join a resource: have a process of theirs fenced with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Join {
+    /// These users; nobody else, not even root.
+    pub uid: Vec<u32>,
+    /// How long what has joined may take to end once it was asked to.
+    pub within: Duration,
 }
 
 /// A program with its time limit.

@@ -4,7 +4,7 @@
 //! Groups and marks are nested: `<state directory>/<resource>/<role>`. A fence kills all of a resource, programs of an earlier
 //! daemon included; a run that overran is killed alone.
 
-use std::fs;
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -19,7 +19,13 @@ use tokio::net::unix::pipe;
 
 use crate::config::ContainmentChoice;
 use crate::keeper::{self, Errand};
-use crate::store::with_causes;
+
+mod id;
+mod joined;
+
+use id::{own_id, publish};
+pub use joined::JoinError;
+use joined::Joined;
 
 /// The daemon's own program, to be run as a keeper; also when its file has been replaced by an upgrade.
 const OWN_PROGRAM: &str = "/proc/self/exe";
@@ -37,6 +43,7 @@ pub struct Containment {
     parent: Option<Cgroup>,
     /// All places where groups may be, `parent` and those of earlier daemons.
     parents: Vec<Cgroup>,
+    joined: Joined,
     sweeper: Sweeper,
     /// The program that is run as a keeper.
     keeper: PathBuf,
@@ -106,7 +113,8 @@ impl Containment {
         let parent = parent.map(|below| below.child(&format!("sitegate-{id}")));
         let parents = remember_parent(&runtime_dir.join(PARENTS_FILE), parent.as_ref())?;
         let sweeper = Sweeper::start().map_err(ContainmentError::Thread)?;
-        Ok(Self { id, parent, parents, sweeper, keeper: OWN_PROGRAM.into() })
+        let joined = Joined::load(runtime_dir);
+        Ok(Self { id, parent, parents, joined, sweeper, keeper: OWN_PROGRAM.into() })
     }
 
     /// Runs keepers from this program, where this process's own is none.
@@ -165,7 +173,14 @@ impl Containment {
             role.map_or(all.clone(), |role| all.child(role))
         };
         let cgroups = self.parents.iter().map(group).collect();
-        self.sweeper.kill(Target { mark: self.mark(resource, role), cgroups }, within).await
+        // Whoever has joined belongs to no role that is killed alone.
+        let processes = if role.is_none() { self.joined.of(resource) } else { BTreeSet::new() };
+        let target = Target { mark: self.mark(resource, role), cgroups, processes: processes.clone() };
+        let killed = self.sweeper.kill(target, within).await;
+        if killed.is_ok() {
+            self.joined.forget(resource, &processes);
+        }
+        killed
     }
 
     /// Removes the control groups that are empty.
@@ -177,52 +192,6 @@ impl Containment {
         let (id, resource) = (&self.id, resource.file_name());
         role.map_or_else(|| format!("{id}/{resource}"), |role| format!("{id}/{resource}/{role}"))
     }
-}
-
-/// The id of this state directory, made up once.
-fn own_id(durable_file: &Path, runtime_file: &Path) -> Result<String, DurableError> {
-    // This boot's id wins: what runs now bears it. Then it does not matter what is kept, nor whether it can be.
-    if let Some(id) = read_id(runtime_file)? {
-        if !matches!(read_id(durable_file), Ok(Some(kept)) if kept == id)
-            && let Err(error) = durable::write(durable_file, id.as_bytes())
-        {
-            tracing::warn!("cannot keep the containment's id: {}", with_causes(&error));
-        }
-        return Ok(id);
-    }
-    let id = match read_id(durable_file)? {
-        // Not written again: a full disk after a reboot is no reason not to fence what was armed before it.
-        Some(id) => id,
-        None => {
-            let id = new_id()?;
-            durable::write(durable_file, id.as_bytes())?;
-            id
-        }
-    };
-    publish(runtime_file, id.as_bytes());
-    Ok(id)
-}
-
-/// Writes what helps later daemons of this boot to find what runs. Without room for it there is still all the more to fence now.
-fn publish(file: &Path, bytes: &[u8]) {
-    if let Err(error) = durable::replace(file, bytes) {
-        tracing::warn!("later daemons of this boot may not find all that runs: {}", with_causes(&error));
-    }
-}
-
-fn read_id(file: &Path) -> Result<Option<String>, DurableError> {
-    let text = durable::read(file)?.and_then(|bytes| String::from_utf8(bytes).ok());
-    Ok(text.map(|id| id.trim().to_owned()).filter(|id| is_id(id)))
-}
-
-fn new_id() -> Result<String, DurableError> {
-    let random = Path::new("/proc/sys/kernel/random/uuid");
-    let id = fs::read_to_string(random).map_err(DurableError::on("read", random))?;
-    Ok(id.trim().to_owned())
-}
-
-fn is_id(text: &str) -> bool {
-    text.len() == 36 && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')
 }
 
 /// Adds `parent` to the places where groups may be, and gives all of them.
@@ -242,35 +211,9 @@ fn remember_parent(file: &Path, parent: Option<&Cgroup>) -> Result<Vec<Cgroup>, 
 
 #[cfg(test)]
 mod tests {
-    use std::slice;
+    use std::{fs, slice};
 
     use super::*;
-
-    #[test]
-    fn an_id_is_made_once_and_outlives_the_loss_of_either_directory() {
-        let dir = tempfile::tempdir().unwrap();
-        let (kept, published) = (dir.path().join("state"), dir.path().join("run"));
-        let id = own_id(&kept, &published).unwrap();
-        for lost in [&kept, &published] {
-            assert_eq!(own_id(&kept, &published).unwrap(), id);
-            fs::remove_file(lost).unwrap();
-            assert_eq!(own_id(&kept, &published).unwrap(), id);
-            assert_eq!(read_id(lost).unwrap(), Some(id.clone()));
-        }
-        // After a reboot, on a disk that takes nothing.
-        fs::remove_file(&published).unwrap();
-        fs::create_dir(dir.path().join("state.new")).unwrap();
-        assert_eq!(own_id(&kept, &published).unwrap(), id);
-        // And with a runtime directory that takes nothing either.
-        fs::remove_file(&published).unwrap();
-        fs::create_dir(dir.path().join("run.new")).unwrap();
-        assert_eq!(own_id(&kept, &published).unwrap(), id);
-        fs::remove_dir(dir.path().join("run.new")).unwrap();
-        fs::remove_dir(dir.path().join("state.new")).unwrap();
-        fs::write(&kept, "../x").unwrap();
-        fs::write(&published, "../x").unwrap();
-        assert!(is_id(&own_id(&kept, &published).unwrap()));
-    }
 
     #[test]
     fn earlier_places_are_not_forgotten() {

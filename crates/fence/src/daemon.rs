@@ -23,12 +23,14 @@ use crate::logging::LogFilter;
 use crate::store::{Store, with_causes};
 
 mod access;
+mod admission;
 mod bound;
 mod clients;
 mod core;
 #[cfg(test)]
 mod fixture;
 mod history;
+mod join;
 mod levels;
 mod listen;
 mod orders;

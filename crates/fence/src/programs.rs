@@ -277,13 +277,20 @@ async fn read_report(from: pipe::Receiver) -> Ending {
 
 fn environment(run: &Run) -> BTreeMap<String, String> {
     let mut env = base_environment();
-    let mut set = |name: &str, value: String| env.insert(name.to_owned(), value);
-    set("SITEGATE_TICKET", run.resource.to_string());
-    set("SITEGATE_TOKEN", run.token.to_string());
-    set("SITEGATE_SITE", run.told.site.as_ref().map(ToString::to_string).unwrap_or_default());
-    set("SITEGATE_REASON", run.told.reason.to_string());
-    set("SITEGATE_DEADLINE", uptime_seconds(run.told.deadline.boot_ns));
+    env.extend(variables(&run.resource, run.token, &run.told));
     env
+}
+
+/// What every program is told (docs/fencing.md, "Programs").
+pub(crate) fn variables(resource: &Name, token: Token, told: &Told) -> [(String, String); 5] {
+    [
+        ("SITEGATE_TICKET", resource.to_string()),
+        ("SITEGATE_TOKEN", token.to_string()),
+        ("SITEGATE_SITE", told.site.as_ref().map(ToString::to_string).unwrap_or_default()),
+        ("SITEGATE_REASON", told.reason.to_string()),
+        ("SITEGATE_DEADLINE", uptime_seconds(told.deadline.boot_ns)),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
 }
 
 /// The deadline of a program that may take `within` from now on.

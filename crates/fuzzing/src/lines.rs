@@ -51,6 +51,14 @@ pub fn seeds() -> Vec<(String, Vec<u8>)> {
         ("fence", r#"{"id":5,"op":"fence","resource":"db","token":7,"reason":"revoked"}"#.to_owned()),
         ("status", r#"{"id":6,"op":"status"}"#.to_owned()),
         ("history", r#"{"id":7,"op":"history","resource":"db","limit":3}"#.to_owned()),
+        ("watch", r#"{"id":8,"op":"watch","resource":"db"}"#.to_owned()),
+        ("join", r#"{"id":9,"op":"join","resource":"db"}"#.to_owned()),
+        (
+            "joined",
+            format!(
+                r#"{{"id":9,"reply":"joined","token":7,"deadline":{deadline},"environment":{{"SITEGATE_TICKET":"db"}}}}"#
+            ),
+        ),
         ("armed", format!(r#"{{"id":2,"reply":"armed","deadline":{deadline}}}"#)),
         ("extended", r#"{"reply":"extended","refused":[]}"#.to_owned()),
         ("started", r#"{"id":3,"reply":"started","failed":"exit code 1"}"#.to_owned()),

@@ -72,6 +72,15 @@ impl Cgroup {
         fs::write(self.path.join("cgroup.procs"), "0")
     }
 
+    /// Moves a process into it, which may take as long as the kernel waits for its readers; what the process forked before stays
+    /// where it is.
+    ///
+    /// # Errors
+    /// Those of writing `cgroup.procs`.
+    pub fn take_in(&self, pid: i32) -> io::Result<()> {
+        fs::write(self.path.join("cgroup.procs"), pid.to_string())
+    }
+
     /// Kills every process in it and below, those being forked right now too. A group that does not exist is empty.
     ///
     /// # Errors

@@ -6,7 +6,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, getpgid, kill_process_group, pidfd_open, pidfd_send_signal, test_kill_process,
+};
 
 /// A process as it was when it was looked at. Pids are used again; a pid and its start time are not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -163,6 +165,42 @@ pub fn signal(held: &OwnedFd, signal: Signal) -> io::Result<()> {
     }
 }
 
+/// Asks a process to end (SIGTERM), with its process group where it leads one. One that has ended is no error.
+///
+/// # Errors
+/// Those of `kill(2)`: it is not ours.
+pub fn ask_to_end(process: Process) -> io::Result<()> {
+    let Some(held) = hold(process)? else { return Ok(()) };
+    let pid = Pid::from_raw(process.pid).filter(|pid| getpgid(Some(*pid)) == Ok(*pid));
+    match pid.map(|group| kill_process_group(group, Signal::TERM)) {
+        Some(Ok(()) | Err(rustix::io::Errno::SRCH)) => Ok(()),
+        Some(Err(error)) => Err(error.into()),
+        None => signal(&held, Signal::TERM),
+    }
+}
+
+/// Whether we may send a process signals.
+#[must_use]
+pub fn may_signal(pid: i32) -> bool {
+    Pid::from_raw(pid).is_some_and(|pid| test_kill_process(pid).is_ok())
+}
+
+/// The user that a process runs as: its effective user id.
+#[must_use]
+pub fn user(pid: i32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+/// Whether `pid` is this process or one that it descends from.
+#[must_use]
+pub fn is_above_us(pid: i32) -> bool {
+    let own = i32::try_from(std::process::id()).unwrap_or(0);
+    let above =
+        std::iter::successors(Some(own), |pid| stat(*pid).map(|stat| stat.parent).filter(|pid| *pid > 0));
+    above.into_iter().any(|above| above == pid)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,6 +218,9 @@ mod tests {
         let pid = i32::try_from(std::process::id()).unwrap();
         let me = stat(pid).unwrap();
         assert!(me.alive());
+        assert_eq!(user(pid), Some(rustix::process::geteuid().as_raw()));
+        assert!(may_signal(pid) && is_above_us(pid) && is_above_us(stat(pid).unwrap().parent));
+        assert!(!is_above_us(i32::MAX));
         assert!(all().unwrap().iter().any(|s| s.process == me.process));
         let Environment::Has(path) = environment(pid, "PATH") else { panic!("no PATH") };
         assert_eq!(OsStr::from_bytes(&path), std::env::var_os("PATH").unwrap());

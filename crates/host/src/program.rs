@@ -1,6 +1,6 @@
 //! Running a hook: a program with a time limit that leaves nothing behind.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -183,7 +183,10 @@ impl Runner {
     }
 
     async fn kill(&self, mark: String) -> Result<(), NotSwept> {
-        self.sweeper.kill(Target { mark, cgroups: Vec::new() }, KILL_WITHIN).await.map(|_| ())
+        self.sweeper
+            .kill(Target { mark, cgroups: Vec::new(), processes: BTreeSet::new() }, KILL_WITHIN)
+            .await
+            .map(|_| ())
     }
 }
 
@@ -218,7 +221,8 @@ impl Drop for Guarded {
         running.kill_group();
         // Without a runtime the process is ending; then its children are somebody else's.
         let Ok(runtime) = Handle::try_current() else { return };
-        let target = Target { mark: std::mem::take(&mut self.mark), cgroups: Vec::new() };
+        let target =
+            Target { mark: std::mem::take(&mut self.mark), cgroups: Vec::new(), processes: BTreeSet::new() };
         let sweeper = self.sweeper.clone();
         runtime.spawn(async move {
             // What could not be killed is not waited for; it is found again by the next daemon's `kill_left_over`.

@@ -1,7 +1,7 @@
 //! Killing everything that descends from a program, and knowing that nothing of it is left.
 //!
 //! What belongs to it is found in three ways, so that one may fail: its control groups, a mark in the environment that
-//! children inherit, and descent (parents that die hand their children to a subreaper, see prctl(2)). Processes that
+//! children inherit, and descent from these and from processes that are known (parents that die hand their children to a subreaper, see prctl(2)). Processes that
 //! are not in a control group are first all stopped, so that none forks away while the others die, then killed.
 
 use std::collections::BTreeSet;
@@ -34,6 +34,8 @@ pub struct Target {
     pub mark: String,
     /// Control groups all of whose processes belong to it.
     pub cgroups: Vec<Cgroup>,
+    /// Processes that belong to it whatever mark they bear.
+    pub processes: BTreeSet<Process>,
 }
 
 /// All of a target is dead.
@@ -198,7 +200,7 @@ impl Job {
 
     fn advance(&mut self, look: &Look, dying: &mut Vec<OwnedFd>) -> Progress {
         self.trouble.clone_from(&look.failed);
-        let found = look.belonging(&self.target.mark, &self.signalled);
+        let found = look.belonging(&self.target, &self.signalled);
         if self.is_over(&found, look) {
             for group in &self.target.cgroups {
                 group.remove();

@@ -1,5 +1,6 @@
 use super::*;
-use crate::wire::Instant;
+use crate::status::{PlanStatus, ResourceState, ResourceStatus};
+use crate::wire::{Activity, Instant};
 
 fn db() -> Name {
     Name::new("db").unwrap()
@@ -46,6 +47,7 @@ fn replies_and_events_come_back() {
         Refusal::OlderIncarnation { newest: 3 },
         Refusal::DeadlinePast,
         Refusal::Stopping,
+        Refusal::NotAllowed { uid: 1000 },
         Refusal::StoreFailed { cause: "x".to_owned() },
     ] {
         let refused = Reply::refused(refusal);
@@ -70,6 +72,29 @@ fn replies_and_events_come_back() {
     let line = reply_line(None, &extended).unwrap();
     assert_eq!(parse_from_daemon(line.as_bytes()).unwrap(), FromDaemon::Reply(None, extended));
     assert!(matches!(parse_from_daemon(b"{}"), Err(LineError::Kind)));
+}
+
+#[test]
+fn what_is_watched_and_joined_comes_back() {
+    let deadline = Deadline { boot_ns: 5, raw_ns: 6 };
+    let plan = PlanStatus {
+        levels: vec!["reboot".to_owned()],
+        within_ms: 1,
+        within_all_ms: 2,
+        certain: true,
+        starts: false,
+        stops: false,
+    };
+    let state = ResourceState::Armed { token: 259, incarnation: 1, deadline, activity: Activity::Idle };
+    let resource = ResourceStatus { name: db(), state, receipt: None, plan };
+    let now = Instant { boot_ns: 1, raw_ns: 2 };
+    let watched = Reply::Watched(Box::new(Watched { now, resource, join_within_ms: Some(10_000) }));
+    let environment = [("SITEGATE_TICKET".to_owned(), "db".to_owned())].into();
+    for reply in [watched, Reply::Joined(Joined { token: 259, deadline, environment })] {
+        let line = reply_line(Some(1), &reply).unwrap();
+        assert!(line.contains(r#""token":259"#), "{line}");
+        assert_eq!(parse_from_daemon(line.as_bytes()).unwrap(), FromDaemon::Reply(Some(1), reply));
+    }
 }
 
 #[test]

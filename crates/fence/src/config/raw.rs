@@ -21,8 +21,10 @@ use crate::agent::Places;
 use crate::plan::{Level, Plan};
 
 mod agent;
+mod join;
 pub(super) mod level;
 
+use join::RawJoin;
 use level::RawLevel;
 
 const DEFAULT_WATCHDOG: &str = "/dev/watchdog";
@@ -79,6 +81,7 @@ struct RawResource {
     start: Option<RawHook>,
     stop: Option<RawHook>,
     status: Option<RawHook>,
+    join: Option<Spanned<RawJoin>>,
     fence: Spanned<Vec<Spanned<RawLevel>>>,
     unfenced: Option<Spanned<bool>>,
     last_level_may_fail: Option<Spanned<bool>>,
@@ -109,7 +112,8 @@ pub(super) fn check(source: &Source, raw: RawConfig) -> Result<Config, ConfigErr
         check.problems.add(nothing.hint("add a [resource.NAME] for each ticket that this site may hold"));
     }
     let resources = raw.resource.into_iter();
-    let resources = resources.map(|(name, raw)| (name.clone(), check.resource(&name, raw))).collect();
+    let resources: BTreeMap<Name, Resource> =
+        resources.map(|(name, raw)| (name.clone(), check.resource(&name, raw))).collect();
     let config = Config {
         state_dir,
         runtime_dir,
@@ -118,6 +122,7 @@ pub(super) fn check(source: &Source, raw: RawConfig) -> Result<Config, ConfigErr
         concurrency: raw.concurrency.unwrap_or(DEFAULT_CONCURRENCY),
         kill_within,
         allow_uid: raw.allow_uid,
+        join_uid: join::users(&resources),
         status_every,
         containment,
         watchdog,
@@ -252,6 +257,7 @@ impl Check<'_> {
             start: raw.start.map(|hook| self.hook(hook)),
             stop: raw.stop.map(|hook| self.hook(hook)),
             status: raw.status.map(|hook| self.hook(hook)),
+            join: raw.join.map(|join| self.join(join)),
             plan: Plan { levels: levels.into_iter().map(|(_, level)| level).collect() },
         }
     }

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use sitegate_fence_client::request::{Reply, event_line};
+use sitegate_fence_client::request::Reply;
 use sitegate_fence_client::wire::{Name, Notice, Proof, Receipt, Refusal, Token};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
 use super::clients::Connected;
 use super::history::{History, is_news};
+use super::join::Joining;
 use super::orders::Program;
 use super::pending::{Asker, Awaited, Pending};
 use super::reload::Coming;
@@ -75,6 +76,8 @@ pub(super) struct Core {
 pub(super) enum Done {
     /// The end of something that the deadman has ordered.
     Run { resource: Name, run: RunId, what: Ended },
+    /// The end of moving a process in.
+    Joined(Joining, Result<(), String>),
     /// The answer to what does not concern the deadman.
     Answer(Asker, Reply),
 }
@@ -146,6 +149,7 @@ impl Core {
     pub(super) fn done(&mut self, done: Done) {
         let (resource, run, what) = match done {
             Done::Run { resource, run, what } => (resource, run, what),
+            Done::Joined(joining, moved) => return self.joined(joining, moved),
             Done::Answer(asker, reply) => return self.reply(asker, &reply),
         };
         self.cancels.remove(&run);
@@ -251,13 +255,11 @@ impl Core {
         for (asker, reply) in self.pending.settle(notice) {
             self.reply(asker, &reply);
         }
-        if !is_news(notice) {
-            return;
+        let news = is_news(notice);
+        if news {
+            self.history.note(notice);
         }
-        self.history.note(notice);
-        if let Ok(line) = event_line(notice) {
-            self.tell_watchers(&line);
-        }
+        self.tell(notice, news);
     }
 
     pub(super) fn order(&mut self, order: Order) {

@@ -14,7 +14,8 @@ use tracing::info;
 
 use super::DaemonError;
 use super::access::Gate;
-use super::session::{FromClient, accept};
+use super::admission::accept;
+use super::session::FromClient;
 
 /// How long to wait before trying again to make a socket.
 const TRY_AGAIN: Duration = Duration::from_secs(1);

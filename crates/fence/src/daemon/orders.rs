@@ -9,6 +9,7 @@ use sitegate_host::sweep::Swept;
 use tokio::sync::{mpsc, oneshot};
 
 use super::core::{Core, Done, Ended};
+use super::join::Ending;
 use super::setup::for_sweeper;
 use crate::config::Hook;
 use crate::deadman::RunId;
@@ -51,8 +52,12 @@ impl Core {
             Program::Start => (configured.start.clone(), Role::Start, "start", Ended::Start),
             Program::Stop => (configured.stop.clone(), Role::Stop, "stop", Ended::Stop),
         };
+        let ending = (which == Program::Stop).then(|| self.ending(&resource));
         let Some(Hook { command, within }) = hook else {
-            tokio::spawn(async move { tell(&done, Done::Run { resource, run, what: end(Ok(())) }).await });
+            tokio::spawn(async move {
+                let result = and_end(Ok(()), ending).await;
+                tell(&done, Done::Run { resource, run, what: end(result) }).await;
+            });
             return;
         };
         let reason = Reason::new(reason).expect("a word is a reason");
@@ -66,7 +71,7 @@ impl Core {
                 place = room.acquire_owned() => {
                     let result = programs.run(&program, cancel).await;
                     drop(place);
-                    result
+                    and_end(result, ending).await
                 }
                 _ = &mut cancel => Err("was given up before its turn".to_owned()),
             };
@@ -91,6 +96,13 @@ fn killed_text(Swept { processes }: Swept) -> String {
 
 pub(super) fn proof(what: String) -> Proof {
     Proof { what, unix_ms: unix_ms() }
+}
+
+/// After its program, what has joined has to end. Who gives that up fences, which ends it as well.
+async fn and_end(result: Result<(), String>, ending: Option<Ending>) -> Result<(), String> {
+    let Some(ending) = ending else { return result };
+    let ended = ending.see_through().await;
+    result.and(ended)
 }
 
 /// Waits for a place, if all are taken, until the loop has looked: nothing that ended is forgotten.

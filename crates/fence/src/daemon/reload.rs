@@ -163,6 +163,7 @@ impl Core {
         self.config.text = new.text;
         self.config.agents = new.agents;
         self.config.allow_uid = new.allow_uid;
+        self.config.join_uid = new.join_uid;
         self.config.log = new.log;
         if new.site.is_some() {
             self.site.clone_from(&new.site);
@@ -192,6 +193,10 @@ impl Core {
                 (current.start, current.stop, current.status) =
                     (resource.start, resource.stop, resource.status);
                 changed.push(format!("programs of {name}"));
+            }
+            if current.join != resource.join {
+                current.join = resource.join;
+                changed.push(format!("join of {name}"));
             }
             if current.plan != resource.plan {
                 self.coming.insert(name, Coming::Plan(resource.plan));

@@ -35,6 +35,8 @@ impl Core {
                 let status = Reply::Status(self.status());
                 self.reply(asker, &status);
             }
+            Request::Watch { resource } => self.watch(asker, resource),
+            Request::Join { resource } => self.join(asker, resource),
             Request::Test { resource } => self.test(asker, resource.as_ref()),
             Request::History { resource, limit } => {
                 let entries = self.history.of(resource.as_ref(), limit);

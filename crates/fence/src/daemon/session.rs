@@ -8,33 +8,25 @@ use sitegate_fence_client::request::{
     LINE_BYTES_MAX, REPLY_BYTES_MAX, Reply, Request, parse_request, reply_line,
 };
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interest};
+use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
-use tracing::{debug, warn};
+use tracing::debug;
 
-use super::access::Gate;
+use super::access::Peer;
 
-/// How many clients may be connected: a site daemon, its successor, some status queries; more is a mistake.
-const CLIENTS_MAX: usize = 64;
 /// How many requests of all clients may wait for the daemon to take them.
 pub(super) const REQUESTS_MAX: usize = 1024;
-/// How many bytes these may have had as lines, those that are being understood among them. A client that sends more waits until
-/// those before are done, so that the memory they take stays small: four of the longest lines.
-const REQUEST_BYTES_MAX: usize = 4 * LINE_BYTES_MAX;
 /// How many resources one line may extend: two for each of ten thousand. It is handled at one go.
 const EXTENSIONS_MAX: usize = 20_000;
 /// How many lines may wait for a client that does not read, before it is disconnected: all that ten thousand resources
 /// have to say at once.
 const LINES_MAX: usize = 32 * 1024;
 /// How many bytes these may have: two of the longest.
-const OUT_BYTES_MAX: usize = 2 * REPLY_BYTES_MAX;
-/// How many bytes may wait for all clients together: that of four that read nothing. It bounds the daemon's memory; more than a
-/// site daemon and some status queries have to be told is a mistake.
-const OUT_BYTES_OF_ALL_MAX: usize = 4 * OUT_BYTES_MAX;
+pub(super) const OUT_BYTES_MAX: usize = 2 * REPLY_BYTES_MAX;
 /// How long a client may take to read one line before it is disconnected.
-const WRITE_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const WRITE_WITHIN: Duration = Duration::from_secs(10);
 
 /// How often to look whether a client that has said its last still waits for an answer. One that closed for good must not
 /// keep its place while a fence that it ordered takes its time.
@@ -49,15 +41,15 @@ pub(super) struct Outbox {
     lines: mpsc::Sender<Line>,
     /// Of this client.
     room: Arc<Semaphore>,
-    /// Of all clients.
+    /// Of all clients of its kind.
     room_of_all: Arc<Semaphore>,
 }
 
-/// A line, with its shares of [`OUT_BYTES_MAX`] and [`OUT_BYTES_OF_ALL_MAX`] until it is written.
-type Line = (String, [OwnedSemaphorePermit; 2]);
+/// A line, with its shares of [`OUT_BYTES_MAX`] and of what all clients of its kind have, until it is written.
+pub(super) type Line = (String, [OwnedSemaphorePermit; 2]);
 
 impl Outbox {
-    fn new(room_of_all: Arc<Semaphore>) -> (Self, mpsc::Receiver<Line>) {
+    pub(super) fn new(room_of_all: Arc<Semaphore>) -> (Self, mpsc::Receiver<Line>) {
         let (lines, queue) = mpsc::channel(LINES_MAX);
         (Self { lines, room: Arc::new(Semaphore::new(OUT_BYTES_MAX)), room_of_all }, queue)
     }
@@ -89,6 +81,7 @@ fn share(bytes: usize) -> u32 {
 pub(super) enum FromClient {
     Connected {
         client: ClientId,
+        peer: Peer,
         outbox: Outbox,
         /// Ends the connection at once.
         cut: oneshot::Sender<()>,
@@ -97,7 +90,7 @@ pub(super) enum FromClient {
         client: ClientId,
         id: Option<u64>,
         request: Request,
-        /// Its share of [`REQUEST_BYTES_MAX`], until it is done.
+        /// Its share of what all clients of its kind may ask at once, until it is done.
         room: OwnedSemaphorePermit,
     },
     /// It will not ask any more, but may still wait for answers.
@@ -106,78 +99,26 @@ pub(super) enum FromClient {
     Gone { client: ClientId },
 }
 
-/// Accepts clients for ever.
-pub(super) async fn accept(listener: UnixListener, gate: Gate, to: mpsc::Sender<FromClient>) {
-    let places = Arc::new(Semaphore::new(CLIENTS_MAX));
-    let room_in = Arc::new(Semaphore::new(REQUEST_BYTES_MAX));
-    let room_out = Arc::new(Semaphore::new(OUT_BYTES_OF_ALL_MAX));
-    let mut next = 0;
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                next += 1;
-                let (room_in, room_out) = (Arc::clone(&room_in), Arc::clone(&room_out));
-                let session = Session { client: ClientId(next), to: to.clone(), room_in, room_out };
-                admit(stream, session, &gate, &places);
-            }
-            Err(error) => {
-                warn!("cannot accept a client: {error}");
-                // Out of descriptors, most likely: until one is free there is nothing to do but to try again.
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
-}
-
-fn admit(stream: UnixStream, session: Session, gate: &Gate, places: &Arc<Semaphore>) {
-    let client = session.client;
-    let why = match (stream.peer_cred(), Arc::clone(places).try_acquire_owned()) {
-        (Ok(peer), Ok(place)) if gate.admits(peer.uid()) => {
-            debug!(?client, uid = peer.uid(), pid = peer.pid(), "connected");
-            tokio::spawn(session.serve(stream, place));
-            return;
-        }
-        (Ok(peer), Ok(_)) => {
-            warn!(
-                uid = peer.uid(),
-                pid = peer.pid(),
-                "a client of a user that is not allowed to connect was refused"
-            );
-            let uid = peer.uid();
-            format!("user {uid} may not use this socket: add it to allow-uid in fenced.toml, or ask as root")
-        }
-        (Ok(_), Err(_)) => format!("{CLIENTS_MAX} clients are connected: close some"),
-        (Err(error), _) => format!("cannot tell who you are: {error}"),
-    };
-    tokio::spawn(turn_away(stream, why));
-}
-
-async fn turn_away(mut stream: UnixStream, why: String) {
-    if let Ok(line) = reply_line(None, &Reply::Error { why }) {
-        // Whether it still wants to know is its own affair.
-        let _ = timeout(WRITE_WITHIN, stream.write_all(line.as_bytes())).await;
-    }
-}
-
 /// What a connection needs.
 #[derive(Debug)]
-struct Session {
-    client: ClientId,
-    to: mpsc::Sender<FromClient>,
-    /// For what all clients send.
-    room_in: Arc<Semaphore>,
-    /// For what all clients are told.
-    room_out: Arc<Semaphore>,
+pub(super) struct Session {
+    pub(super) client: ClientId,
+    pub(super) peer: Peer,
+    pub(super) to: mpsc::Sender<FromClient>,
+    /// For what all clients of its kind send.
+    pub(super) room_in: Arc<Semaphore>,
+    /// For what all clients of its kind are told.
+    pub(super) room_out: Arc<Semaphore>,
 }
 
 impl Session {
-    async fn serve(self, stream: UnixStream, _place: OwnedSemaphorePermit) {
-        let Self { client, to, .. } = &self;
-        let client = *client;
+    pub(super) async fn serve(self, stream: UnixStream, _place: OwnedSemaphorePermit) {
+        let Self { client, peer, to, .. } = &self;
+        let (client, peer) = (*client, *peer);
         let (read, write) = stream.into_split();
         let (outbox, queue) = Outbox::new(Arc::clone(&self.room_out));
         let (cut, is_cut) = oneshot::channel();
-        if to.send(FromClient::Connected { client, outbox: outbox.clone(), cut }).await.is_err() {
+        if to.send(FromClient::Connected { client, peer, outbox: outbox.clone(), cut }).await.is_err() {
             return;
         }
         let reader = async {
@@ -290,7 +231,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_waits_for_a_client_is_bounded_in_bytes_too() {
-        let (outbox, mut queue) = Outbox::new(Arc::new(Semaphore::new(OUT_BYTES_OF_ALL_MAX)));
+        let (outbox, mut queue) = Outbox::new(Arc::new(Semaphore::new(4 * OUT_BYTES_MAX)));
         let line = "x".repeat(REPLY_BYTES_MAX);
         assert!(outbox.push(line.clone()) && outbox.push(line.clone()));
         assert!(!outbox.push("x".to_owned()), "no room for a byte more");

@@ -205,7 +205,13 @@ fn known_records(
             let level = Level { driver: Driver::Removed, within: REMOVED_WITHIN };
             resources.insert(
                 name.clone(),
-                Resource { start: None, stop: None, status: None, plan: Plan { levels: vec![level] } },
+                Resource {
+                    start: None,
+                    stop: None,
+                    status: None,
+                    join: None,
+                    plan: Plan { levels: vec![level] },
+                },
             );
         }
         known.insert(name, record);

@@ -5,6 +5,7 @@ mod agents;
 mod bad_input;
 mod disk;
 mod fencing;
+mod joins;
 mod programs;
 mod reload;
 mod restart;

@@ -1,5 +1,6 @@
 //! A site to test at: directories, hooks, and the daemon's process.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
@@ -257,7 +258,8 @@ impl Drop for Site {
         // A thread of its own, since this may run within a runtime.
         let sweep = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let kill = async { Sweeper::start().unwrap().kill(Target { mark: id, cgroups }, SOON).await };
+            let target = Target { mark: id, cgroups, processes: BTreeSet::new() };
+            let kill = async { Sweeper::start().unwrap().kill(target, SOON).await };
             runtime.block_on(kill)
         });
         let swept = sweep.join().unwrap();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::MARK_VARIABLE;
+use super::{MARK_VARIABLE, Target};
 use crate::process::{self, Environment, Process, Stat};
 
 /// The marks of processes, remembered while there is killing to do: an environment is read once.
@@ -82,17 +82,15 @@ impl Look {
             .copied()
     }
 
-    /// The living processes that bear the mark or were known before, and their descendants; never this process.
-    pub(super) fn belonging(&self, mark: &str, known: &BTreeSet<Process>) -> Vec<Stat> {
-        let bears =
-            |m: &str| m.strip_prefix(mark).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    /// The living processes that bear the target's mark, are among its own or were known before, and their descendants; never this
+    /// process.
+    pub(super) fn belonging(&self, target: &Target, known: &BTreeSet<Process>) -> Vec<Stat> {
+        let bears = |m: &str| {
+            m.strip_prefix(target.mark.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
         let mut todo: Vec<i32> = self.marked.iter().filter(|(m, _)| bears(m)).map(|(_, pid)| *pid).collect();
-        todo.extend(
-            known
-                .iter()
-                .map(|process| process.pid)
-                .filter(|pid| self.stats.get(pid).is_some_and(|stat| known.contains(&stat.process))),
-        );
+        let known = target.processes.iter().chain(known);
+        todo.extend(known.filter(|process| self.has(**process)).map(|process| process.pid));
         let mut seen = BTreeSet::from([self.own]);
         let mut found = Vec::new();
         while let Some(pid) = todo.pop() {

@@ -52,11 +52,11 @@ fn what_is_in_the_middle_of_an_exec_is_waited_for() {
 }
 
 fn target(mark: &str) -> Target {
-    Target { mark: mark.to_owned(), cgroups: Vec::new() }
+    Target { mark: mark.to_owned(), cgroups: Vec::new(), processes: BTreeSet::new() }
 }
 
 fn alive(mark: &str) -> usize {
-    Look::take(&mut Marks::default()).belonging(mark, &BTreeSet::new()).len()
+    Look::take(&mut Marks::default()).belonging(&target(mark), &BTreeSet::new()).len()
 }
 
 #[tokio::test]
@@ -117,7 +117,7 @@ async fn empties_a_control_group() {
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
     assert!(group.populated().unwrap());
-    let target = Target { mark: mark("none"), cgroups: vec![group.clone()] };
+    let target = Target { mark: mark("none"), cgroups: vec![group.clone()], processes: BTreeSet::new() };
     Sweeper::start().unwrap().kill(target, WITHIN).await.unwrap();
     assert!(!group.path().exists());
     child.wait().unwrap();
