@@ -1,5 +1,7 @@
 //! `sitegated` with real fence daemons and hooks, as an ordinary user on loopback.
 
+#[path = "support/fenced.rs"]
+mod fenced;
 #[path = "site/ground.rs"]
 mod ground;
 #[path = "../crates/member/tests/support/http.rs"]

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::PATIENCE;
+use crate::fenced::fenced;
 use crate::http::{Answer, Unix};
 
 /// Looks again and again until `look` finds something.
@@ -167,7 +168,8 @@ impl Ground {
         }
         let config = self.of(site, "fenced.toml");
         let arguments = ["--config", config.to_str().unwrap()];
-        Process::start(&fenced(), &arguments, &self.of(site, "fenced.log"))
+        let program = fenced(Path::new(env!("CARGO_BIN_EXE_sitegated")).parent().unwrap());
+        Process::start(&program, &arguments, &self.of(site, "fenced.log"))
     }
 
     pub(crate) fn log(&self, site: &str) -> String {
@@ -246,18 +248,4 @@ fn port_of(formation: &str, site: &str) -> String {
     let entry = formation.split("[[member]]").find(|entry| entry.contains(&format!("\"{site}\""))).unwrap();
     let address = entry.split("127.0.0.1:").nth(1).unwrap();
     address.split('"').next().unwrap().to_owned()
-}
-
-/// The fence daemon lies beside sitegated, as in an installation; cargo builds it there if it is not.
-fn fenced() -> PathBuf {
-    let path = Path::new(env!("CARGO_BIN_EXE_sitegated")).with_file_name("sitegate-fenced");
-    if !path.exists() {
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--package", "sitegate-fence", "--bin", "sitegate-fenced"]);
-        if path.parent().is_some_and(|parent| parent.ends_with("release")) {
-            cargo.arg("--release");
-        }
-        assert!(cargo.status().unwrap().success(), "sitegate-fenced could not be built");
-    }
-    path
 }

@@ -1,0 +1,168 @@
+//! A fence daemon in a directory of its own, with resources that can be joined; for tests of its clients.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use sitegate_client::{Deadline, Name, Token, now};
+use sitegate_fence_client::Client;
+use sitegate_fence_client::request::Extension;
+use sitegate_fence_client::wire::Reason;
+use sitegate_host::process;
+use sitegate_host::sweep::{Sweeper, Target};
+use tempfile::TempDir;
+
+use crate::fenced::fenced;
+
+/// How long a condition may take to hold on a busy machine before the test fails.
+const SOON: Duration = Duration::from_secs(60);
+/// Far enough ahead not to pass during a test.
+pub(crate) const FAR_MS: u64 = 3_600_000;
+
+pub(crate) struct FenceSite {
+    directory: TempDir,
+    daemon: Option<Child>,
+}
+
+pub(crate) fn name(name: &str) -> Name {
+    Name::new(name).unwrap()
+}
+
+pub(crate) fn db() -> Name {
+    name("db")
+}
+
+pub(crate) fn revoked() -> Reason {
+    Reason::new("revoked").unwrap()
+}
+
+pub(crate) fn ahead(ms: u64) -> Deadline {
+    now().after(ms * 1_000_000)
+}
+
+pub(crate) fn is_alive(pid: i32) -> bool {
+    process::stat(pid).is_some_and(|stat| stat.alive())
+}
+
+/// Waits for a condition, with a bound.
+pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let until = Instant::now() + SOON;
+    while !holds() {
+        assert!(Instant::now() < until, "still not so: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+impl FenceSite {
+    /// `db` can be joined by us, `others` by somebody else, `web` by nobody. What has joined may take `within` to end.
+    pub(crate) fn new(within: &str) -> Self {
+        let mut site = Self::down();
+        site.configure(within);
+        site.start();
+        site
+    }
+
+    /// Without a daemon.
+    pub(crate) fn down() -> Self {
+        Self { directory: tempfile::tempdir().unwrap(), daemon: None }
+    }
+
+    fn configure(&self, within: &str) {
+        let (dir, uid) = (self.dir().display(), process::user(own_pid()).unwrap());
+        let text = format!(
+            "state-dir = \"{dir}/state\"\nruntime-dir = \"{dir}/run\"\ncontainment = \"tree\"\nkill-within = \"20s\"\n\
+             [resource.db]\nfence = []\nunfenced = true\njoin = {{ uid = [{uid}], within = \"{within}\" }}\n\
+             [resource.others]\nfence = []\nunfenced = true\njoin = {{ uid = [{}] }}\n\
+             [resource.web]\nfence = []\nunfenced = true\n",
+            uid + 1
+        );
+        fs::write(self.path("fenced.toml"), text).unwrap();
+    }
+
+    pub(crate) fn start(&mut self) {
+        // Where cargo puts tests is a directory below that of programs.
+        let own = std::env::current_exe().unwrap();
+        let program = fenced(own.parent().unwrap().parent().unwrap());
+        let log = File::options().create(true).append(true).open(self.path("log")).unwrap();
+        let mut command = Command::new(program);
+        command.arg("--config").arg(self.path("fenced.toml"));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        self.daemon = Some(command.spawn().unwrap());
+    }
+
+    /// Kills the daemon as a crash would.
+    pub(crate) fn crash(&mut self) {
+        let mut daemon = self.daemon.take().unwrap();
+        daemon.kill().unwrap();
+        daemon.wait().unwrap();
+    }
+
+    pub(crate) async fn connect(&self) -> Client {
+        let until = Instant::now() + SOON;
+        loop {
+            match Client::connect(&self.socket(), Some(name("paris")), false).await {
+                Ok((client, _events, _status)) => return client,
+                Err(error) => assert!(Instant::now() < until, "{error}\n{}", self.text("log")),
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Sets the deadline of `db`.
+    pub(crate) async fn extend(&self, client: &Client, token: Token, deadline: Deadline) {
+        let set = vec![Extension { deadline, resources: vec![(db(), token)] }];
+        assert_eq!(client.extend(1, set).await.unwrap(), []);
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir().join(name)
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.path("run/fenced.sock")
+    }
+
+    pub(crate) fn text(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap_or_default()
+    }
+
+    /// A pid that a script has written.
+    pub(crate) fn pid(&self, name: &str) -> Option<i32> {
+        let text = self.text(name);
+        text.ends_with('\n').then(|| text.trim().parse().unwrap())
+    }
+}
+
+fn own_pid() -> i32 {
+    i32::try_from(std::process::id()).unwrap()
+}
+
+impl Drop for FenceSite {
+    /// Leaves nothing behind, whatever a test has found.
+    fn drop(&mut self) {
+        if self.daemon.is_some() {
+            self.crash();
+        }
+        if std::thread::panicking() {
+            eprintln!("the daemon's log:\n{}", self.text("log"));
+        }
+        let mark = self.text("run/containment-id").trim().to_owned();
+        if mark.is_empty() {
+            return;
+        }
+        let target = Target { mark, cgroups: Vec::new(), processes: BTreeSet::new() };
+        // A thread of its own, since this may run within a runtime.
+        let sweep = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async { Sweeper::start().unwrap().kill(target, SOON).await })
+        });
+        let swept = sweep.join().unwrap();
+        assert!(std::thread::panicking() || swept.is_ok(), "{swept:?}");
+    }
+}
