@@ -22,6 +22,7 @@ mod look;
 pub(crate) mod output;
 pub(crate) mod place;
 pub(crate) mod progress;
+mod run;
 mod status;
 pub(crate) mod style;
 pub(crate) mod table;
@@ -42,9 +43,9 @@ pub fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = runtime
         .map_err(|error| Failure::machine("start", &error))
-        .and_then(|runtime| runtime.block_on(run(&cli.command)));
+        .and_then(|runtime| runtime.block_on(begin(&cli.command)));
     match result {
-        Ok(()) => Exit::Done.into(),
+        Ok(code) => code,
         Err(failure) => {
             // The message is all that is left to say; if nobody can read it, the code still tells.
             eprintln!("{failure}");
@@ -53,8 +54,18 @@ pub fn main() -> ExitCode {
     }
 }
 
-async fn run(command: &Command) -> Result<(), Failure> {
+async fn begin(command: &Command) -> Result<ExitCode, Failure> {
     match command {
+        Command::Run(args) => run::run(args).await,
+        command => carry_out(command).await.map(|()| Exit::Done.into()),
+    }
+}
+
+async fn carry_out(command: &Command) -> Result<(), Failure> {
+    match command {
+        // With an exit code of its own.
+        Command::Run(args) => run::run(args).await.map(drop),
+        Command::RunJoined(args) => run::join(args).await,
         Command::Status(args) => status::run(args).await,
         Command::Explain(args) => look::explain(args).await,
         Command::History(args) => look::history(args).await,

@@ -9,6 +9,7 @@ use super::fence::FenceCommand;
 use super::host::{CheckArgs, ReloadArgs};
 use super::init::InitArgs;
 use super::look::{ExplainArgs, HistoryArgs, MemberListArgs};
+use super::run::{RunArgs, RunJoinedArgs};
 use super::status::StatusArgs;
 use super::text;
 use crate::pki::PkiCommand;
@@ -53,6 +54,9 @@ pub(crate) enum Command {
     /// Show who votes, or take back a member that lost its disk
     #[command(subcommand)]
     Member(MemberCommand),
+    /// Run a command while this site holds a ticket, and end it in time
+    #[command(long_about = text::RUN_ABOUT, after_long_help = text::RUN)]
+    Run(RunArgs),
     /// Show what this site's fence daemon guards, and what it did
     #[command(subcommand)]
     Fence(FenceCommand),
@@ -83,6 +87,9 @@ pub(crate) enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// What `run` runs: it joins and becomes the command
+    #[command(hide = true)]
+    RunJoined(RunJoinedArgs),
     /// What the playground's hooks run
     #[command(subcommand, hide = true)]
     PlaygroundWriter(WriterCommand),

@@ -25,13 +25,19 @@ pub(crate) enum Exit {
     Violated,
     /// What was given to judge by cannot be used.
     Unusable,
+    /// The ticket was lost, and what ran under it has ended.
+    Lost,
+    /// What was to run under a ticket cannot be executed.
+    Unstartable,
+    /// It does not exist.
+    Missing,
     /// Ctrl-C.
     Interrupted,
 }
 
 impl Exit {
     /// Every code, in ascending order.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Done,
         Self::Refused,
         Self::Usage,
@@ -42,6 +48,9 @@ impl Exit {
         Self::Failed,
         Self::Violated,
         Self::Unusable,
+        Self::Lost,
+        Self::Unstartable,
+        Self::Missing,
         Self::Interrupted,
     ];
 
@@ -60,6 +69,11 @@ impl Exit {
             Self::Failed => 7,
             Self::Violated => 8,
             Self::Unusable => 9,
+            // What timeout(1) gives when it has ended a command, and what shells report for commands that do not start: far from
+            // the codes that commands have themselves.
+            Self::Lost => 124,
+            Self::Unstartable => 126,
+            Self::Missing => 127,
             // What shells report for a program that SIGINT ended: 128 + 2.
             Self::Interrupted => 130,
         }
@@ -79,6 +93,9 @@ impl Exit {
             Self::Failed => "this machine failed: a file could not be written, say",
             Self::Violated => "what is written down breaks a promise: two tenures overlapped, say",
             Self::Unusable => "what was given to judge by cannot be used: no journal, or a broken chain",
+            Self::Lost => "run: the ticket was lost, and the command has ended",
+            Self::Unstartable => "run: the command cannot be executed",
+            Self::Missing => "run: there is no such command",
             Self::Interrupted => "Ctrl-C; a wish that was recorded may still come true",
         }
     }

@@ -87,6 +87,24 @@ Give what lies in `journal` below a member's state-dir, what /v1/journal gave, o
 
 Exit codes: 0 proven or consistent, 8 tenures overlapped or another check failed, 9 a journal cannot be used.";
 
+pub(crate) const RUN_ABOUT: &str = "\
+Run a command while this site holds a ticket, and end it in time
+
+Waits until the ticket is held here, runs the command with SITEGATE_TICKET and SITEGATE_TOKEN in its environment, and exits with \
+its exit code. When the ticket is taken away or lost, the command gets SIGTERM, and whatever is left of it is killed by this \
+site's fence daemon before another site takes over, also if `sitegate run` itself has died.";
+
+pub(crate) const RUN: &str = "\
+Examples:
+  sitegate run --ticket batch -- /usr/local/bin/nightly --all
+  sitegate run --ticket web --again -- /usr/sbin/nginx -g 'daemon off;'
+  sitegate run --ticket db -- sh -c 'echo under token $SITEGATE_TOKEN'
+
+fenced.toml has to let your user join the ticket: join = { uid = [1000] } in [resource.TICKET].
+
+Exit codes: that of the command (128 and the signal's number if a signal ended it); 124 the ticket was lost, 126 the command \
+cannot be executed, 127 there is no such command; 1, 3, 6 and 7 as below `sitegate --help`, before anything has run.";
+
 pub(crate) const GRANT_ABOUT: &str = "\
 Let a site hold a free ticket, or another one should it be lost
 
