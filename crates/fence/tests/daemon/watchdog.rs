@@ -77,7 +77,7 @@ async fn a_level_that_leaves_it_to_the_watchdog_pets_it_no_more() {
     let (client, _events) = site.up().await;
     client.arm(db(), 1, ahead(FAR_MS), 1).await.unwrap();
     eventually("it is petted", || device.told().contains(&PET)).await;
-    extend(&client, 1, 1).await;
+    extend(&client, 1, 200).await;
     eventually("the level has begun", || site.text("log").contains("PETTED NO MORE")).await;
     device.told();
     // A whole time-out, after which a device would have reset the machine.
