@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use sitegate_fence::config::Config as FenceConfig;
+use sitegate_fence::systemd;
 use sitegate_fence_client::wire::Name;
 use sitegate_host::diagnostic::{ConfigError, Problems, Source};
 use sitegate_host::spawn::inspect;
@@ -125,6 +126,14 @@ pub fn check(directory: &Path) -> Result<Checked, ConfigError> {
         }
         _ => found.finish(None),
     }
+}
+
+/// The same on the host itself, where systemd can tell of the units that tickets gate. It is waited for, but not for long.
+pub fn check_host(directory: &Path) -> Result<Checked, ConfigError> {
+    let mut checked = check(directory)?;
+    let fence = if_there(&directory.join(FENCED_FILE), FenceConfig::from_source)?;
+    checked.warnings.extend(fence.iter().flat_map(systemd::check::warnings));
+    Ok(checked)
 }
 
 fn if_there<T>(

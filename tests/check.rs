@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use sitegate::check::{Checked, check};
+use sitegate::check::{Checked, check, check_host};
 use sitegate::pki::FormationCertificates;
 use tempfile::TempDir;
 
@@ -145,4 +145,19 @@ fn errors_of_all_files_come_at_once() {
 fn the_shipped_examples_fit_together() {
     let checked = check(std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/conf"))).unwrap();
     assert!(checked.is_good(), "{checked}");
+}
+
+/// Whether there is a systemd here or not: a unit that it does not know, or a systemd that cannot be asked, is told of.
+#[test]
+fn asks_systemd_about_the_units_that_a_ticket_gates() {
+    const UNIT: &str = "sitegate-test-no-such-unit.service";
+    let level = format!("{{ driver = \"systemd\", unit = \"{UNIT}\", within = \"8s\" }}");
+    let fenced = FENCED.replacen("fence = [", &format!("fence = [\n  {level},"), 1);
+    let formation = FORMATION.replace("45s", "60s");
+    let host = host(&[("formation.toml", &formation), ("member.toml", MEMBER), ("fenced.toml", &fenced)]);
+    let checked = check_host(host.path()).unwrap();
+    assert!(checked.is_good(), "{checked}");
+    let told =
+        |warning: &String| warning.contains(UNIT) || warning.contains("units of systemd are not checked");
+    assert!(checked.warnings.iter().any(told), "{checked}");
 }

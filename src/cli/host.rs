@@ -13,7 +13,7 @@ use super::failure::Failure;
 use super::output::{print, print_json};
 use super::place::PlaceArgs;
 use super::view::read;
-use crate::check::check as check_directory;
+use crate::check::check_host;
 
 /// `sitegate check`.
 #[derive(Debug, Args)]
@@ -31,7 +31,7 @@ pub(crate) struct CheckArgs {
 /// # Errors
 /// It cannot be loaded, or something in it breaks a promise.
 pub(crate) fn check(args: &CheckArgs) -> Result<(), Failure> {
-    let checked = check_directory(&args.directory)?;
+    let checked = check_host(&args.directory)?;
     if args.json {
         print_json(&checked)?;
     } else {

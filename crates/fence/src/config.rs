@@ -12,6 +12,7 @@ use sitegate_host::spawn::{SpawnError, inspect};
 
 use crate::agent::Places;
 use crate::plan::{Driver, Plan};
+use crate::systemd::{Call, UnitName, Verb};
 
 mod accepted;
 mod raw;
@@ -150,13 +151,57 @@ pub struct Join {
     pub within: Duration,
 }
 
-/// A program with its time limit.
+/// What starts, stops or tells of a resource, with its time limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hook {
-    /// Absolute path and arguments; at least the path.
-    pub command: Vec<String>,
+    /// What does it.
+    pub work: Work,
     /// How long it may take.
     pub within: Duration,
+}
+
+/// What does what a [`Hook`] is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// A program: absolute path and arguments; at least the path.
+    Command(Vec<String>),
+    /// systemd, with this unit.
+    Unit(UnitName),
+}
+
+impl Hook {
+    /// The program to run for `resource`, if systemd is asked to do `verb`, and what the log calls it.
+    #[must_use]
+    pub fn command(&self, resource: &Name, verb: Verb) -> (Vec<String>, String) {
+        match &self.work {
+            Work::Command(command) => (command.clone(), command[0].clone()),
+            Work::Unit(unit) => {
+                let (resource, unit) = (resource.clone(), unit.clone());
+                let call = Call { verb, resource, unit, within: self.within };
+                (call.command(), call.shown())
+            }
+        }
+    }
+}
+
+impl Resource {
+    fn hooks(&self) -> impl Iterator<Item = &Hook> {
+        [&self.start, &self.stop, &self.status].into_iter().flatten()
+    }
+
+    /// The units of systemd that hooks and levels name.
+    #[must_use]
+    pub fn units(&self) -> Vec<&UnitName> {
+        let of_hooks = self.hooks().filter_map(|hook| match &hook.work {
+            Work::Unit(unit) => Some(unit),
+            Work::Command(_) => None,
+        });
+        let of_levels = self.plan.levels.iter().filter_map(|level| match &level.driver {
+            Driver::Systemd(unit) => Some(unit),
+            _ => None,
+        });
+        of_hooks.chain(of_levels).collect()
+    }
 }
 
 impl Config {
@@ -228,14 +273,16 @@ impl Config {
     pub fn unusable_programs(&self) -> Vec<(Name, SpawnError)> {
         let mut unusable = Vec::new();
         for (name, resource) in &self.resources {
-            let hooks = [&resource.start, &resource.stop, &resource.status].into_iter().flatten();
-            let hooks = hooks.map(|hook| PathBuf::from(&hook.command[0]));
+            let hooks = resource.hooks().filter_map(|hook| match &hook.work {
+                Work::Command(command) => Some(PathBuf::from(&command[0])),
+                Work::Unit(_) => None,
+            });
             let levels = resource.plan.levels.iter().flat_map(|level| match &level.driver {
                 Driver::Command(program) => {
                     [Some(&program.command), program.check.as_ref()].map(|c| c.map(|c| PathBuf::from(&c[0])))
                 }
                 Driver::Agent(agent) => [Some(agent.program()), None],
-                Driver::Reboot(_) | Driver::Watchdog | Driver::Removed => [None, None],
+                Driver::Systemd(_) | Driver::Reboot(_) | Driver::Watchdog | Driver::Removed => [None, None],
             });
             let problems = hooks.chain(levels.flatten()).filter_map(|program| inspect(&program).err());
             unusable.extend(problems.map(|problem| (name.clone(), problem)));

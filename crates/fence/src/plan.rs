@@ -7,6 +7,7 @@ use sitegate_host::clock::duration_ns;
 
 use crate::agent::Agent;
 use crate::deadman::Schedule;
+use crate::systemd::UnitName;
 
 /// The levels of a resource's fence, in the order in which they are tried. None if the resource is `unfenced`: then its
 /// processes are killed, and that is all.
@@ -32,6 +33,8 @@ pub enum Driver {
     Command(Program),
     /// A fence agent switches something off, and its status says so.
     Agent(Arc<Agent>),
+    /// Stops and kills a unit of systemd and all that belongs to it, until systemd and the kernel say that nothing is left.
+    Systemd(UnitName),
     /// Restarts the machine at once, without syncing or stopping anything.
     Reboot(RebootMethod),
     /// Pets the hardware watchdog no more, which then resets the machine.
@@ -66,6 +69,7 @@ impl Driver {
         match self {
             Self::Command(_) => "command",
             Self::Agent(_) => "agent",
+            Self::Systemd(_) => "systemd",
             Self::Reboot(_) => "reboot",
             Self::Watchdog => "watchdog",
             Self::Removed => "removed",
@@ -105,11 +109,21 @@ impl Plan {
         self.levels.last().is_some_and(|level| level.driver == Driver::Watchdog)
     }
 
+    /// Whether this unit is stopped before anything else can have succeeded: by the first level that can fail, or by none but
+    /// levels that end the machine.
+    #[must_use]
+    pub fn stops(&self, unit: &UnitName) -> bool {
+        match self.levels.iter().find(|level| !level.driver.certain()) {
+            Some(level) => matches!(&level.driver, Driver::Systemd(named) if named == unit),
+            None => !self.levels.is_empty(),
+        }
+    }
+
     /// The most programs that a level of it runs at once.
     #[must_use]
     pub fn programs_at_once(&self) -> usize {
         let programs = |level: &Level| match &level.driver {
-            Driver::Command(_) => 1,
+            Driver::Command(_) | Driver::Systemd(_) => 1,
             Driver::Agent(agent) => agent.plugs.len().max(1),
             Driver::Reboot(_) | Driver::Watchdog | Driver::Removed => 0,
         };

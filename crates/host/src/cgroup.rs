@@ -21,12 +21,18 @@ impl Cgroup {
         Self { path: path.into() }
     }
 
+    /// The group with this path below the root of the hierarchy, as systemd and `/proc/PID/cgroup` give it; if a version 2
+    /// hierarchy is mounted.
+    #[must_use]
+    pub fn of(path: &Path) -> Option<Self> {
+        let mount = mount_point(&fs::read("/proc/self/mountinfo").ok()?)?;
+        Some(Self { path: mount.join(path.strip_prefix("/").unwrap_or(path)) })
+    }
+
     /// The group this process is in, if a version 2 hierarchy is mounted.
     #[must_use]
     pub fn own() -> Option<Self> {
-        let mount = mount_point(&fs::read("/proc/self/mountinfo").ok()?)?;
-        let own = own_path(&fs::read("/proc/self/cgroup").ok()?)?;
-        Some(Self { path: mount.join(own.strip_prefix("/").unwrap_or(&own)) })
+        Self::of(&own_path(&fs::read("/proc/self/cgroup").ok()?)?)
     }
 
     /// Its directory.

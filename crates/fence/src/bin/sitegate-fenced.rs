@@ -11,7 +11,7 @@ use sitegate_fence::agent::{self, check::Findings};
 use sitegate_fence::config::{Config, DEFAULT_PATH};
 use sitegate_fence::logging::LogFilter;
 use sitegate_fence::store::with_causes;
-use sitegate_fence::{daemon, keeper, logging};
+use sitegate_fence::{daemon, keeper, logging, systemd};
 
 const HELP: &str = "\
 sitegate-fenced: fences resources at their deadlines, unless somebody extends them
@@ -52,6 +52,9 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1).peekable();
     if arguments.peek().is_some_and(|first| first == keeper::SUBCOMMAND) {
         return keeper::run(arguments.skip(1));
+    }
+    if arguments.peek().is_some_and(|first| first == systemd::SUBCOMMAND) {
+        return systemd::run(arguments.skip(1));
     }
     match parse(arguments) {
         Ok(Command::Help) => {
@@ -103,6 +106,9 @@ fn check(path: &Path) -> ExitCode {
     let Findings { errors, warnings } = agent::check::check(&config, path);
     for finding in errors.iter().chain(&warnings) {
         eprintln!("{finding}");
+    }
+    for warning in systemd::check::warnings(&config) {
+        eprintln!("warning: {warning}");
     }
     for name in config.resources.keys() {
         let within = config.fenced_within(name).unwrap_or_default();

@@ -12,8 +12,8 @@ use sitegate_host::diagnostic::{ConfigError, Diagnostic, Period, Problems, Sourc
 
 use super::{
     Config, ContainmentChoice, DEFAULT_CONCURRENCY, DEFAULT_KILL_WITHIN, DEFAULT_LOG_FILTER,
-    DEFAULT_RUNTIME_DIR, DEFAULT_STATE_DIR, DEFAULT_STATUS_EVERY, Hook, Log, LogFormat, Resource,
-    SOCKET_NAME, SOCKET_PATH_BYTES_MAX, Watchdog,
+    DEFAULT_RUNTIME_DIR, DEFAULT_STATE_DIR, DEFAULT_STATUS_EVERY, Log, LogFormat, Resource, SOCKET_NAME,
+    SOCKET_PATH_BYTES_MAX, Watchdog,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -21,9 +21,11 @@ use crate::agent::Places;
 use crate::plan::{Level, Plan};
 
 mod agent;
+mod hook;
 mod join;
 pub(super) mod level;
 
+use hook::RawHook;
 use join::RawJoin;
 use level::RawLevel;
 
@@ -85,13 +87,6 @@ struct RawResource {
     fence: Spanned<Vec<Spanned<RawLevel>>>,
     unfenced: Option<Spanned<bool>>,
     last_level_may_fail: Option<Spanned<bool>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct RawHook {
-    command: Spanned<Vec<String>>,
-    within: Spanned<Period>,
 }
 
 /// Checks what the types alone cannot.
@@ -253,13 +248,11 @@ impl Check<'_> {
             (Some((at, last)), _) => self.last_level(at.clone(), last, raw.last_level_may_fail.as_ref()),
             (None, _) => {}
         }
-        Resource {
-            start: raw.start.map(|hook| self.hook(hook)),
-            stop: raw.stop.map(|hook| self.hook(hook)),
-            status: raw.status.map(|hook| self.hook(hook)),
-            join: raw.join.map(|join| self.join(join)),
-            plan: Plan { levels: levels.into_iter().map(|(_, level)| level).collect() },
-        }
+        let plan = Plan { levels: levels.into_iter().map(|(_, level)| level).collect() };
+        let start = raw.start.map(|hook| self.start(hook, &plan));
+        let (stop, status) = (raw.stop.map(|hook| self.hook(hook)), raw.status.map(|hook| self.hook(hook)));
+        let join = raw.join.map(|join| self.join(join));
+        Resource { start, stop, status, join, plan }
     }
 
     /// When the last level fails too, the other site acquires all the same, and both run.
@@ -274,32 +267,5 @@ impl Check<'_> {
         let hint = "end the list with { driver = \"reboot\" }, or set last-level-may-fail = true if the ticket's takeover is \
                     \"confirmed\" or you accept that both sites may run";
         self.problem(at, cause, hint);
-    }
-
-    fn hook(&mut self, raw: RawHook) -> Hook {
-        Hook { within: self.limit(&raw.within), command: self.command(raw.command) }
-    }
-
-    fn command(&mut self, command: Spanned<Vec<String>>) -> Vec<String> {
-        match command.get_ref().first() {
-            Some(program) if program.starts_with('/') => {}
-            Some(program) => {
-                let cause = format!("\"{program}\" is no absolute path");
-                self.problem(
-                    command.span(),
-                    cause,
-                    "write the program's path from / on; there is no shell and no PATH",
-                );
-            }
-            None => self.problem(
-                command.span(),
-                "an empty command",
-                "write [\"/path/to/program\", \"argument\", …]",
-            ),
-        }
-        if command.get_ref().iter().any(|argument| argument.contains('\0')) {
-            self.problem(command.span(), "a NUL character in a command", "remove it");
-        }
-        command.into_inner()
     }
 }

@@ -3,6 +3,8 @@ use super::*;
 use crate::agent::Agent;
 use crate::plan::{Level, Program, RebootMethod};
 
+mod systemd;
+
 fn load(text: &str) -> Result<Config, ConfigError> {
     Config::from_source(&Source::new("fenced.toml", text))
 }

@@ -15,6 +15,7 @@ use crate::deadman::RunId;
 use crate::leases;
 use crate::plan::{Driver, Level, RebootMethod};
 use crate::programs::{Input, Role, Run, Told, limit_from};
+use crate::systemd::{Call, UnitName, Verb};
 
 /// Which part of a `reboot` level's limit may be spent waiting for the disk to know of the fence. A machine that restarts before
 /// that does not find, at its next start, that it has restarted for it, and does so again.
@@ -47,6 +48,7 @@ impl Core {
         let attempt = match driver {
             Driver::Command(program) => self.run_command(case, program.command),
             Driver::Agent(agent) => self.run_agent(case, agent),
+            Driver::Systemd(unit) => self.ask_systemd(case, unit),
             Driver::Reboot(method) => self.restart_machine(&case, method),
             Driver::Watchdog => self.leave_to_watchdog(&case),
             Driver::Removed => {
@@ -77,6 +79,20 @@ impl Core {
         let case = off::Case { resource, token, run: run.0, told };
         let (programs, cancel) = (self.programs.clone(), self.cancel(run));
         Box::pin(async move { off::switch_off(agent, case, within, programs, cancel).await.map(proof) })
+    }
+
+    fn ask_systemd(&mut self, case: Case, unit: UnitName) -> Attempt {
+        let Case { run, resource, token, reason, within } = case;
+        let told = Told { site: self.site.clone(), reason, deadline: limit_from(leases::now(), within) };
+        let call = Call { verb: Verb::Fence, resource: resource.clone(), unit, within };
+        let (input, shown, command, role) =
+            (Input::default(), call.shown(), call.command(), Role::Level(run.0));
+        let program = Run { resource, token, role, command, input, shown, within, told };
+        let (programs, cancel) = (self.programs.clone(), self.cancel(run));
+        Box::pin(async move {
+            let exited = programs.exit(&program, cancel).await?;
+            if exited.code == 0 { Ok(proof(exited.said().to_owned())) } else { Err(exited.to_string()) }
+        })
     }
 
     /// If the machine has restarted since it was armed, to have it restart once more would change nothing, and nothing would ever

@@ -11,9 +11,9 @@ use tokio::sync::{mpsc, oneshot};
 use super::core::{Core, Done, Ended};
 use super::join::Ending;
 use super::setup::for_sweeper;
-use crate::config::Hook;
 use crate::deadman::RunId;
 use crate::programs::{Input, Role, Run, Told};
+use crate::systemd::Verb;
 
 /// What a resource may have beside its plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,21 +48,22 @@ impl Core {
     ) {
         let done = self.done.clone();
         let configured = &self.config.resources[&resource];
-        let (hook, role, reason, end): (_, _, _, fn(_) -> _) = match which {
-            Program::Start => (configured.start.clone(), Role::Start, "start", Ended::Start),
-            Program::Stop => (configured.stop.clone(), Role::Stop, "stop", Ended::Stop),
+        let (hook, role, verb, end): (_, _, _, fn(_) -> _) = match which {
+            Program::Start => (configured.start.as_ref(), Role::Start, Verb::Start, Ended::Start),
+            Program::Stop => (configured.stop.as_ref(), Role::Stop, Verb::Stop, Ended::Stop),
         };
         let ending = (which == Program::Stop).then(|| self.ending(&resource));
-        let Some(Hook { command, within }) = hook else {
+        let Some(hook) = hook else {
             tokio::spawn(async move {
                 let result = and_end(Ok(()), ending).await;
                 tell(&done, Done::Run { resource, run, what: end(result) }).await;
             });
             return;
         };
-        let reason = Reason::new(reason).expect("a word is a reason");
+        let reason = Reason::new(verb.name()).expect("a word is a reason");
         let told = Told { site: self.site.clone(), reason, deadline };
-        let (input, shown) = (Input::default(), command[0].clone());
+        let (within, input, (command, shown)) =
+            (hook.within, Input::default(), hook.command(&resource, verb));
         let program = Run { resource, token, role, command, input, shown, within, told };
         let (programs, room) = (self.programs.clone(), Arc::clone(&self.room));
         let mut cancel = self.cancel(run);

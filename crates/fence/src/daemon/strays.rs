@@ -13,6 +13,7 @@ use crate::config::Hook;
 use crate::deadman::{RunId, State};
 use crate::leases;
 use crate::programs::{Input, Role, Run, Told, limit_from};
+use crate::systemd::Verb;
 
 /// How many resources are looked at at once.
 const AT_ONCE: usize = 8;
@@ -43,17 +44,18 @@ impl Core {
             .filter(|(name, _)| self.deadman.view(name).is_some_and(|view| view.state == State::Unarmed))
             .collect();
         for (resource, hook) in looked_at {
-            self.look(resource, hook);
+            self.look(resource, &hook);
         }
     }
 
-    fn look(&mut self, resource: Name, Hook { command, within }: Hook) {
+    fn look(&mut self, resource: Name, hook: &Hook) {
         // Far from those that the deadman counts.
         let run = RunId(boot_ns());
         self.looks.under_way.insert(resource.clone(), run);
         let reason = Reason::new("status").expect("a word is a reason");
+        let (within, (command, shown)) = (hook.within, hook.command(&resource, Verb::Status));
         let told = Told { site: self.site.clone(), reason, deadline: limit_from(leases::now(), within) };
-        let (input, shown, role) = (Input::default(), command[0].clone(), Role::trial(run.0, 0));
+        let (input, role) = (Input::default(), Role::trial(run.0, 0));
         let program = Run { resource, token: 0, role, command, input, shown, within, told };
         let (programs, room, done) = (self.programs.clone(), Arc::clone(&self.looks.room), self.done.clone());
         tokio::spawn(async move {

@@ -19,6 +19,7 @@ use crate::config::Watchdog;
 use crate::leases;
 use crate::plan::{Driver, Level, Plan, Program, RebootMethod};
 use crate::programs::{Input, Programs, Role, Run, Told, limit_from};
+use crate::systemd::{Call, UnitName, Verb};
 
 /// How many levels are tested at once: no more than a small machine can do beside its work.
 const AT_ONCE: usize = 4;
@@ -99,6 +100,7 @@ impl Trial {
         let found = match &level.driver {
             Driver::Command(program) => self.command(resource, number, program, level.within).await,
             Driver::Agent(agent) => self.agent(resource, Arc::clone(agent), level.within).await,
+            Driver::Systemd(unit) => self.systemd(resource, number, unit.clone(), level.within).await,
             Driver::Reboot(method) => reboot(*method),
             Driver::Watchdog => self.watchdog(),
             Driver::Removed => failed("it is no longer in fenced.toml"),
@@ -148,6 +150,20 @@ impl Trial {
             texts.join("; ")
         };
         if ill.is_empty() { Found::Ready { what: sentences(well) } } else { failed(sentences(ill)) }
+    }
+
+    async fn systemd(&self, resource: Name, number: usize, unit: UnitName, within: Duration) -> Found {
+        let call = Call { verb: Verb::Test, resource: resource.clone(), unit, within };
+        let (input, shown, told) = (Input::default(), call.shown(), self.told(within));
+        let role = Role::trial(boot_ns(), u32::try_from(number).unwrap_or(u32::MAX));
+        let run = Run { resource, token: 0, role, command: call.command(), input, shown, within, told };
+        // The other end is here: nobody gives it up.
+        let (_cancel, cancelled) = oneshot::channel();
+        match self.programs.exit(&run, cancelled).await {
+            Ok(exited) if exited.code == 0 => Found::Ready { what: exited.said().to_owned() },
+            Ok(exited) => failed(exited),
+            Err(why) => failed(why),
+        }
     }
 
     fn told(&self, within: Duration) -> Told {

@@ -10,8 +10,15 @@ use crate::keeper::Report;
 pub struct Exited {
     /// Its exit code.
     pub code: i32,
-    /// The last that it wrote.
     pub(super) tail: String,
+}
+
+impl Exited {
+    /// The last that it wrote.
+    #[must_use]
+    pub fn said(&self) -> &str {
+        &self.tail
+    }
 }
 
 impl fmt::Display for Exited {

@@ -13,6 +13,7 @@ mod site;
 mod socket;
 mod strays;
 mod trial;
+mod units;
 mod watchdog;
 
 /// Makes two tests of an async function: `tree` and `cgroup`.

@@ -23,6 +23,7 @@ pub(super) struct RawLevel {
     command: Option<Spanned<Vec<String>>>,
     check: Option<Spanned<Vec<String>>>,
     method: Option<Spanned<RawMethod>>,
+    unit: Option<Spanned<String>>,
     pub(super) agent: Option<Spanned<String>>,
     pub(super) options: Option<Spanned<RawOptions>>,
     pub(super) options_file: Option<Spanned<PathBuf>>,
@@ -37,6 +38,7 @@ pub(super) struct RawLevel {
 enum RawDriver {
     Command,
     Agent,
+    Systemd,
     Reboot,
     Watchdog,
 }
@@ -53,6 +55,7 @@ impl RawDriver {
         match self {
             Self::Command => "command",
             Self::Agent => "agent",
+            Self::Systemd => "systemd",
             Self::Reboot => "reboot",
             Self::Watchdog => "watchdog",
         }
@@ -65,6 +68,7 @@ impl RawLevel {
         let keys = [
             ("command", "command", self.command.as_ref().map(Spanned::span)),
             ("check", "command", self.check.as_ref().map(Spanned::span)),
+            ("unit", "systemd", self.unit.as_ref().map(Spanned::span)),
             ("method", "reboot", self.method.as_ref().map(Spanned::span)),
             ("agent", "agent", self.agent.as_ref().map(Spanned::span)),
             ("options", "agent", self.options.as_ref().map(Spanned::span)),
@@ -88,6 +92,7 @@ impl Check<'_> {
         let level = match raw.driver.get_ref() {
             RawDriver::Command => self.command_level(at, &mut raw, within),
             RawDriver::Agent => self.agent_level(whose, at, &mut raw, within),
+            RawDriver::Systemd => self.systemd_level(at, &mut raw, within),
             RawDriver::Reboot => Some(reboot_level(&mut raw, within)),
             RawDriver::Watchdog => self.watchdog_level(at, within),
         };
@@ -111,6 +116,21 @@ impl Check<'_> {
         };
         let check = raw.check.take().map(|check| self.command(check));
         Some(Level { driver: Driver::Command(Program { command: self.command(command), check }), within })
+    }
+
+    fn systemd_level(
+        &mut self,
+        at: Range<usize>,
+        raw: &mut RawLevel,
+        within: Option<Duration>,
+    ) -> Option<Level> {
+        let (Some(unit), Some(within)) = (raw.unit.take(), within) else {
+            let hint =
+                "write { driver = \"systemd\", unit = \"sitegate-ticket@TICKET.target\", within = \"8s\" }";
+            self.problem(at, "driver \"systemd\" needs `unit` and `within`", hint);
+            return None;
+        };
+        Some(Level { driver: Driver::Systemd(self.unit(&unit)?), within })
     }
 
     fn watchdog_level(&mut self, at: Range<usize>, within: Option<Duration>) -> Option<Level> {
