@@ -6,7 +6,7 @@ machine's root, joined by one loopback device that nothing else uses. Installs s
 what the units promise: that restarts of the daemons leave alone what runs under a ticket, that a daemon that hangs is killed and
 comes back, that a lost ticket is fenced here before it is taken up there, and that the last level `reboot` ends the machine.
 
-Needs root, Linux namespaces and Debian's package systemd. Prints one line for each thing that holds; the exit code is 0 only if
+Needs root, Linux namespaces and Debian's packages systemd and dbus. Prints one line for each thing that holds; the exit code is 0 only if
 all do. Nothing of this machine is changed: what the machines write goes to a file system in memory. Two things are not as on real
 machines: reboot(2) ends a PID namespace, and each boot gets a boot id of its own by a mount over the kernel's.
 """
@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -36,14 +37,15 @@ FORMATION = (
         for i, (name, address) in enumerate(ADDRESSES.items(), 1)
     )
     + '\n[ticket-defaults]\nexpire = "10s"\nacquire-after = "16s"\norder = ["paris", "lyon"]\n'
-    + "\n[ticket.db]\n\n[ticket.job]\n\n[ticket.stubborn]\n"
+    + "\n[ticket.db]\n\n[ticket.job]\n\n[ticket.stubborn]\n\n[ticket.app]\n"
 )
 
-# `db` is a service of systemd, as in the README. `job` is a process that its start hook leaves behind. Where /run/stubborn is,
-# nothing but the end of the machine ends `stubborn`, as far as its plan knows.
+# `db` is a service of systemd, as in the README. `job` is a process that its start hook leaves behind. `stubborn` is a
+# mount: while somebody works in it, nothing but the end of the machine ends it. `app` is a target that units of systemd join.
 FENCED = """
-concurrency = 3
+concurrency = 4
 kill-within = "500ms"
+status-every = "1s"
 
 [resource.db]
 start = { command = ["/usr/bin/systemctl", "start", "mydb"], within = "10s" }
@@ -60,9 +62,18 @@ fence = [{ driver = "command", command = ["/bin/true"], within = "1s" }]
 last-level-may-fail = true
 
 [resource.stubborn]
-start = { command = ["/bin/true"], within = "5s" }
+start = { unit = "stuck.mount", within = "5s" }
 fence = [
-  { driver = "command", command = ["/usr/bin/test", "!", "-e", "/run/stubborn"], within = "1s" },
+  { driver = "systemd", unit = "stuck.mount", within = "2s" },
+  { driver = "reboot", within = "2s" },
+]
+
+[resource.app]
+start = { unit = "sitegate-ticket@app.target", within = "10s" }
+stop = { unit = "sitegate-ticket@app.target", within = "2s" }
+status = { unit = "sitegate-ticket@app.target", within = "5s" }
+fence = [
+  { driver = "systemd", unit = "sitegate-ticket@app.target", within = "4s" },
   { driver = "reboot", within = "2s" },
 ]
 """
@@ -73,6 +84,73 @@ Description=Gated by the ticket db, and not enabled at boot
 
 [Service]
 ExecStart=/bin/sleep 100000
+"""
+
+# What the ticket `app` gates, in every way to join its target. `app` tells systemd that it is well, ignores SIGTERM, forks, and
+# always comes back. `side` is not bound to the target, comes back at once until systemd has enough of that, and is never stopped by
+# systemd alone. `helper` is bound to nothing, wanted by app alone, and leaves a process behind that systemd does not even try to stop.
+UNITS = {
+    "app.service": """
+[Unit]
+Description=Gated by the ticket app
+BindsTo=sitegate-ticket@app.target
+After=sitegate-ticket@app.target
+Wants=helper.service
+
+[Service]
+Type=notify
+NotifyAccess=all
+WatchdogSec=4s
+WatchdogSignal=SIGKILL
+TimeoutStopSec=1s
+Restart=always
+RestartSec=100ms
+EnvironmentFile=/run/sitegate/tickets/app.env
+ExecStartPre=/bin/sh -c 'while [ -e /run/slow ]; do sleep 0.1; done'
+ExecStart=/bin/sh -c 'trap "" TERM; echo $SITEGATE_TOKEN >/run/app.token; sleep 100000 & systemd-notify --ready; while :; do systemd-notify WATCHDOG=1; sleep 0.5; done'
+
+[Install]
+WantedBy=sitegate-ticket@app.target
+""",
+    "stuck.mount": """
+[Mount]
+What=tmpfs
+Where=/stuck
+Type=tmpfs
+""",
+    "side.service": """
+[Service]
+Restart=always
+RestartSec=0
+EnvironmentFile=/run/sitegate/tickets/app.env
+TimeoutStopSec=infinity
+ExecStart=/bin/sh -c 'trap "" TERM; exec sleep 100000'
+""",
+    "helper.service": """
+[Service]
+KillMode=process
+ExecStart=/bin/sh -c 'trap "" TERM; sleep 100000 & exec sleep 100000'
+""",
+}
+MEMBERS = ("app.service", "side.service", "helper.service")
+TARGET = "sitegate-ticket@app.target"
+
+# Connects to the fence daemon as a client, and tells how the control groups of units were at the moment of the receipt.
+AT_RECEIPT = """
+import json, socket, sys
+from pathlib import Path
+s = socket.socket(socket.AF_UNIX)
+s.connect("/run/sitegate-fenced/fenced.sock")
+s.sendall(b'{"op":"hello","watch":true}\\n')
+for line in s.makefile():
+    said = json.loads(line)
+    if said.get("reply") == "status":
+        print("watching", flush=True)
+    if said.get("event") == "receipt" and said["resource"] == "app":
+        groups = Path("/sys/fs/cgroup/system.slice")
+        full = [u for u in sys.argv[1:] if (groups / u / "cgroup.procs").exists() and (groups / u / "cgroup.procs").read_text()]
+        print(json.dumps({"full": full, "level": said["level"], "what": said["proof"]["what"], "reason": said["reason"]}), flush=True)
+        break
 """
 
 BOOT = """
@@ -192,6 +270,11 @@ class Machine:
             self.outer.wait()
         until(f"{self.name} ends", self.remove_cgroups, 20)
 
+    def has_program_of(self, unit):
+        """Whether what a shipped unit runs is installed here."""
+        program = re.search(r"^ExecStart=(\S+)", unit.read_text(), re.M)
+        return program is None or (self.disk / "upper" / program[1].lstrip("/")).exists()
+
     def remove_cgroups(self):
         """Whatever was in them is dying with its PID 1."""
         for path, _, _ in os.walk(self.cgroup, topdown=False):
@@ -209,6 +292,7 @@ class Lab:
         self.machines = {name: Machine(name, scratch, cgroups) for name in ADDRESSES}
         self.paris, self.lyon, self.tiebreak = self.machines.values()
         self.began = time.monotonic()
+        self.watchers = []
 
     def says(self, text):
         print(f"{time.monotonic() - self.began:7.1f} s  {text}", flush=True)
@@ -242,10 +326,12 @@ class Lab:
             if name in SITES:
                 machine.put("/etc/sitegate/fenced.toml", FENCED)
                 machine.put("/etc/systemd/system/mydb.service", MYDB)
+                for name, text in UNITS.items():
+                    machine.put(f"/etc/systemd/system/{name}", text)
 
     @staticmethod
     def member_toml(name):
-        tickets = '\n[ticket.db]\n\n[ticket.job]\n\n[ticket.stubborn]\n' if name in SITES else ""
+        tickets = '\n[ticket.db]\n\n[ticket.job]\n\n[ticket.stubborn]\n\n[ticket.app]\n' if name in SITES else ""
         return (
             # On one loopback device nobody may take the port on all addresses.
             f'name = "{name}"\nlisten = ["{ADDRESSES[name]}:9929"]\n\n[tls]\nca = "/etc/sitegate/pki/ca.pem"\ncert = "/etc/sitegate/pki/{name}.pem"\n'
@@ -258,6 +344,8 @@ class Lab:
         self.says("three machines have booted, each with a systemd of its own")
         for site in (self.paris, self.lyon):
             site.run("sitegate", "check")
+            site.run("systemctl", "enable", "app")
+            site.run("systemctl", "add-wants", TARGET, "side")
             site.run("sitegate", "init")
             site.run("systemctl", "enable", "--now", "sitegate-fenced", "sitegated")
         self.tiebreak.run("sitegate-arbitrator", "init")
@@ -282,8 +370,110 @@ class Lab:
         self.says("db and job are granted to paris, and run there alone")
 
     def what_runs(self):
-        return (self.paris.main_pid("mydb"), self.paris.job(),
-                self.paris.ticket("db").get("token"), self.paris.ticket("job").get("token"))
+        return (self.paris.main_pid("mydb"), self.paris.job(), self.paris.main_pid("app"),
+                *(self.paris.ticket(ticket).get("token") for ticket in ("db", "job", "app")))
+
+    # Units of systemd that a ticket gates.
+
+    def verifies(self):
+        for machine in self.machines.values():
+            ours = [u.name for u in (ROOT / "conf/systemd").iterdir() if machine.has_program_of(u)]
+            said = machine.run("systemd-analyze", "verify", "--man=no", *(f"/etc/systemd/system/{u}" for u in ours))
+            if said.stderr.strip():
+                raise Failed(f"{machine.name}: systemd-analyze verify: {said.stderr}")
+        exposed = {}
+        for machine, unit, most in ((self.tiebreak, "sitegate-arbitrator", 25), (self.paris, "sitegated", 55)):
+            said = machine.run("systemd-analyze", "security", "--no-pager", f"--threshold={most}", unit, check=False)
+            exposed[unit] = re.search(r"exposure level for .*: (\S+)", said.stdout)[1]
+            if said.returncode != 0:
+                raise Failed(f"{unit} is exposed more than {most / 10}: {exposed[unit]}")
+        self.says(f"systemd-analyze verify finds nothing, and security says: {exposed}")
+
+    def is_gated(self, machine):
+        """Nobody starts what a ticket gates where it is not held; what that has started all the same is found."""
+        for unit in (TARGET, "app"):
+            told = self.at_receipt(machine)
+            if machine.run("systemctl", "start", unit, check=False).returncode == 0:
+                raise Failed(f"{unit} was started at {machine.name} without its ticket")
+            said = told()
+            if said["reason"] != "runs-without-ticket":
+                raise Failed(f"what ran at {machine.name} without its ticket was fenced because of {said['reason']}")
+        self.says(f"{machine.name} without the ticket: systemd starts neither its target nor what is bound to it; what only app wants it "
+                  "does start, and that was found by `status` and fenced")
+
+    def gives_up_a_start(self):
+        """A start that is under way when its ticket goes, in the hook and in systemd's queue, starts nothing afterwards."""
+        paris = self.paris
+        paris.run("touch", "/run/slow")
+        paris.run("sitegate", "grant", "app", "--site", "paris", "--no-wait")
+        until("app is being started", lambda: paris.out("systemctl", "show", "--value", "-p", "ActiveState", "app") == "activating")
+        told = self.at_receipt(paris)
+        paris.run("sitegate", "revoke", "app", "--no-wait")
+        told()
+        paris.run("rm", "/run/slow")
+        queued = paris.out("systemctl", "list-jobs", "--no-legend")
+        if any(unit in queued for unit in (TARGET, *MEMBERS)):
+            raise Failed(f"app was receipted, and something of it is still queued: {queued}")
+        until("app is free", lambda: paris.ticket("app").get("holder") is None)
+        self.says("revoked while app was being started: given up, and nothing of it is queued or started afterwards")
+
+    def grants_units(self):
+        paris = self.paris
+        paris.run("sitegate", "grant", "app", "--site", "paris")
+        until("all of app is up", lambda: all(paris.is_active(u) for u in (TARGET, *MEMBERS)))
+        token = str(paris.ticket("app")["token"])
+        if paris.out("cat", "/run/app.token") != token:
+            raise Failed(f"app was not told its token {token}")
+        if any(self.lyon.is_active(u) for u in (TARGET, *MEMBERS)):
+            raise Failed("something of app runs at lyon too")
+        self.says(f"{TARGET} was started with the ticket, and with it {', '.join(MEMBERS)}: app (Type=notify) got token {token}")
+        for what, signal_name in (("killed", "KILL"), ("frozen, so that WatchdogSec killed it", "STOP")):
+            before = paris.main_pid("app")
+            paris.run("systemctl", "kill", "--kill-who=main", "-s", signal_name, "app")
+            until(f"app {what}: back", lambda: paris.is_active("app") and paris.main_pid("app") not in (0, before))
+            if paris.out("cat", "/run/app.token") != token:
+                raise Failed("app came back without its token")
+            self.says(f"app was {what}: systemd has started it again, under the same token")
+
+    def warns(self):
+        paris = self.paris
+        for quiet in (("sitegate", "fence", "test", "app"), ("sitegate", "check")):
+            said = paris.out(*quiet)
+            if "started by" in said:
+                raise Failed(f"{quiet} warns of units that are as they should be: {said}")
+        said = paris.out("sitegate", "fence", "test", "app")
+        if not all(unit in said for unit in (TARGET, *MEMBERS)) or "mydb" in said:
+            raise Failed(f"sitegate fence test does not say which units would be stopped: {said}")
+        paris.run("systemctl", "add-wants", "multi-user.target", "app")
+        for loud in (("sitegate", "fence", "test", "app"), ("sitegate", "check")):
+            said = paris.run(*loud)
+            if "app.service is started by multi-user.target too" not in " ".join((said.stdout + said.stderr).split()):
+                raise Failed(f"{loud} does not warn of a gated unit that is enabled at boot: {said.stdout} {said.stderr}")
+        paris.run("rm", "/etc/systemd/system/multi-user.target.wants/app.service")
+        paris.run("systemctl", "daemon-reload")
+        self.says("fence test names what it would stop; it and check warn of a gated unit that is enabled at boot")
+
+    def at_receipt(self, machine):
+        """Begins to watch for app's next receipt; gives what tells how it was then."""
+        enter = ["nsenter", "-t", str(machine.init), "-m", "-p", "-i", "-u", "-C"]
+        watcher = subprocess.Popen(
+            [*enter, "python3", "-c", AT_RECEIPT, *MEMBERS], stdout=subprocess.PIPE, text=True, start_new_session=True)
+        self.watchers.append(watcher)
+        said = lambda: select.select([watcher.stdout], [], [], 0)[0] and watcher.stdout.readline()
+        if until(f"{machine.name}'s fence daemon is watched", said) != "watching\n":
+            raise Failed("the fence daemon does not let us watch")
+
+        def told():
+            then = json.loads(until(f"app is receipted at {machine.name}", said))
+            if then["full"] or then["level"] != 1:
+                raise Failed(f"{machine.name}: when app was receipted: {then}")
+            if any(machine.is_active(u) for u in (TARGET, *MEMBERS)):
+                raise Failed(f"{machine.name}: app was receipted, and runs")
+            if machine.run("test", "-e", "/run/sitegate/tickets/app.env", check=False).returncode == 0:
+                raise Failed(f"{machine.name}: app was receipted, and its token is still there")
+            return then
+
+        return told
 
     def survives(self, what, hurt, units):
         before = self.what_runs()
@@ -353,8 +543,14 @@ class Lab:
         if self.paris.is_active("mydb"):
             raise Failed("mydb runs at paris too")
         self.says("db moved: mydb runs at lyon, and at paris no more")
+        told = self.at_receipt(self.paris)
+        self.paris.run("sitegate", "move", "app", "--to", "lyon")
+        said = told()
+        until("all of app is up at lyon", lambda: all(self.lyon.is_active(u) for u in (TARGET, *MEMBERS)))
+        self.says(f"app moved, although it ignores SIGTERM: at paris {said['what']}")
 
     def loses(self):
+        told = self.at_receipt(self.lyon)
         self.lyon.run("systemctl", "stop", "sitegated")
         if not self.lyon.is_active("mydb"):
             raise Failed("stopping sitegated stopped mydb")
@@ -366,20 +562,32 @@ class Lab:
                 raise Failed("mydb runs at both sites")
             return not at_lyon
 
+        def app_runs(machine):
+            return any(machine.is_active(u) for u in MEMBERS)
+
         until("lyon fences", stopped_first)
         self.says("its deadline passed: sitegate-fenced has ended mydb at lyon")
         until("mydb runs at paris", lambda: self.paris.is_active("mydb"))
         self.says("paris has taken db over, and runs mydb")
+        said = told()
+        self.says(f"app was lost at lyon ({said['reason']}): its control groups were empty at the receipt; {said['what']}")
+        until("app runs at paris", lambda: app_runs(self.paris))
+        if app_runs(self.lyon):
+            raise Failed("app runs at lyon too")
+        self.says("paris has taken app over, and lyon runs nothing of it")
+        self.is_gated(self.lyon)
         self.lyon.run("systemctl", "start", "sitegated")
         until("lyon votes", lambda: self.votes(self.lyon))
 
     def reboots(self):
         self.paris.run("sitegate", "grant", "stubborn", "--site", "lyon")
         until("lyon holds stubborn", lambda: self.is_held_by(self.lyon, "stubborn"))
-        self.lyon.run("touch", "/run/stubborn")
+        until("stuck.mount is mounted", lambda: self.lyon.is_active("stuck.mount"))
+        # Of no unit: somebody's shell.
+        self.lyon.run("sh", "-c", "cd /stuck || exit 1; sleep 100000 >/dev/null 2>&1 &")
         self.lyon.run("systemctl", "stop", "sitegated")
         until("lyon's machine ends", lambda: not self.lyon.is_running())
-        self.says("first level failed, second level `reboot`: reboot(2) has ended the machine lyon")
+        self.says("first level `systemd` failed, as a mount was in use; second level `reboot`: reboot(2) has ended the machine lyon")
         until("paris takes stubborn", lambda: self.is_held_by(self.paris, "stubborn"))
         self.says("paris has taken stubborn over")
         self.lyon.end()
@@ -399,10 +607,24 @@ class Lab:
         until("paris is off", lambda: not self.paris.is_running())
         self.says("standby emptied paris, and it shut down")
 
+    def loses_the_bus(self):
+        until("all of app is up at lyon", lambda: all(self.lyon.is_active(u) for u in (TARGET, *MEMBERS)))
+        self.lyon.run("systemctl", "kill", "-s", "STOP", "dbus")
+        began = time.monotonic()
+        self.lyon.run("sitegate", "revoke", "app", "--no-wait")
+        until("lyon's machine ends", lambda: not self.lyon.is_running(), 20)
+        self.says(f"the message bus of lyon hung: `stop` and the level `systemd` failed at their limits, and `reboot` ended the machine "
+                  f"within {time.monotonic() - began:.1f} s")
+
     def judge(self):
         self.install()
         self.boot()
+        self.verifies()
         self.grants()
+        self.is_gated(self.paris)
+        self.gives_up_a_start()
+        self.grants_units()
+        self.warns()
         self.restarts()
         self.reloads()
         self.looks_at_the_host()
@@ -410,8 +632,11 @@ class Lab:
         self.loses()
         self.reboots()
         self.shuts_down()
+        self.loses_the_bus()
 
     def end(self):
+        for watcher in self.watchers:
+            watcher.kill()
         for machine in self.machines.values():
             machine.end()
 
@@ -459,6 +684,8 @@ def main():
         sys.exit("error: units are tried with a systemd of their own, which needs root")
     if not Path("/lib/systemd/systemd").exists():
         sys.exit("error: no systemd here: apt-get install systemd")
+    if not Path("/usr/bin/dbus-daemon").exists():
+        sys.exit("error: no message bus here: apt-get install dbus")
     if not arguments.apart:
         sys.exit(apart(sys.argv[1:]))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
