@@ -48,10 +48,11 @@ kill-within = "500ms"
 status-every = "1s"
 
 [resource.db]
-start = { command = ["/usr/bin/systemctl", "start", "mydb"], within = "10s" }
-stop = { command = ["/usr/bin/systemctl", "stop", "mydb"], within = "10s" }
+start = { unit = "mydb.service", within = "10s" }
+stop = { unit = "mydb.service", within = "10s" }
+status = { unit = "mydb.service", within = "5s" }
 fence = [
-  { driver = "command", command = ["/bin/sh", "-c", "systemctl kill -s KILL mydb; systemctl stop mydb"], within = "4s" },
+  { driver = "systemd", unit = "mydb.service", within = "4s" },
   { driver = "reboot", within = "2s" },
 ]
 
