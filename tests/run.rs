@@ -5,13 +5,17 @@
 mod fence_site;
 #[path = "support/fenced.rs"]
 mod fenced;
+#[path = "support/terms.rs"]
+#[allow(dead_code, reason = "shared with the tests of the client, which use more of it")]
+mod terms;
 
 use std::fs::{self, File};
 use std::process::{Child, Command, Stdio};
 
-use fence_site::{FAR_MS, FenceSite, ahead, db, eventually, is_alive};
+use fence_site::{FenceSite, ahead};
 use rustix::process::{Pid, Signal, kill_process};
 use sitegate_client::now;
+use terms::{FAR_MS, db, eventually, is_alive};
 
 /// `sitegate run` under way.
 struct Run(Child);
@@ -109,7 +113,7 @@ async fn a_command_that_does_not_end_is_killed_at_its_deadline() {
     eventually("both run", || site.pid("pid").is_some() && site.pid("child").is_some()).await;
     site.extend(&client, 5, ahead(500)).await;
     assert_eq!(run.code().await, Some(124));
-    client.fence(db(), 5, fence_site::revoked()).await.unwrap();
+    client.fence(db(), 5, terms::revoked()).await.unwrap();
     assert!(!is_alive(site.pid("pid").unwrap()) && !is_alive(site.pid("child").unwrap()));
 }
 
@@ -151,7 +155,7 @@ async fn runs_again_when_the_ticket_comes_back() {
     client.arm(db(), 5, ahead(FAR_MS), 1).await.unwrap();
     let run = Run::start(&site, &["--again"], "echo $SITEGATE_TOKEN >> $D/tokens; while :; do sleep 1; done");
     eventually("it runs", || site.text("tokens") == "5\n").await;
-    client.fence(db(), 5, fence_site::revoked()).await.unwrap();
+    client.fence(db(), 5, terms::revoked()).await.unwrap();
     eventually("it waits", || site.text("said").contains("waiting for the ticket again")).await;
     client.arm(db(), 6, ahead(FAR_MS), 1).await.unwrap();
     eventually("it runs again", || site.text("tokens") == "5\n6\n").await;
@@ -187,7 +191,7 @@ async fn says_why_nothing_can_run() {
     let site = FenceSite::new("10s");
     let client = site.connect().await;
     client.arm(db(), 5, ahead(FAR_MS), 1).await.unwrap();
-    client.arm(fence_site::name("others"), 5, ahead(FAR_MS), 1).await.unwrap();
+    client.arm(terms::name("others"), 5, ahead(FAR_MS), 1).await.unwrap();
     fs::write(site.path("text"), "x").unwrap();
     let text = site.path("text").display().to_string();
     for (options, command, code, why) in [

@@ -6,53 +6,23 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use sitegate_client::{Deadline, Name, Token, now};
+use sitegate_client::{Deadline, Token, now};
 use sitegate_fence_client::Client;
 use sitegate_fence_client::request::Extension;
-use sitegate_fence_client::wire::Reason;
 use sitegate_host::process;
 use sitegate_host::sweep::{Sweeper, Target};
 use tempfile::TempDir;
 
 use crate::fenced::fenced;
-
-/// How long a condition may take to hold on a busy machine before the test fails.
-const SOON: Duration = Duration::from_secs(60);
-/// Far enough ahead not to pass during a test.
-pub(crate) const FAR_MS: u64 = 3_600_000;
+use crate::terms::{SOON, db, name};
 
 pub(crate) struct FenceSite {
     directory: TempDir,
     daemon: Option<Child>,
 }
 
-pub(crate) fn name(name: &str) -> Name {
-    Name::new(name).unwrap()
-}
-
-pub(crate) fn db() -> Name {
-    name("db")
-}
-
-pub(crate) fn revoked() -> Reason {
-    Reason::new("revoked").unwrap()
-}
-
 pub(crate) fn ahead(ms: u64) -> Deadline {
     now().after(ms * 1_000_000)
-}
-
-pub(crate) fn is_alive(pid: i32) -> bool {
-    process::stat(pid).is_some_and(|stat| stat.alive())
-}
-
-/// Waits for a condition, with a bound.
-pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let until = Instant::now() + SOON;
-    while !holds() {
-        assert!(Instant::now() < until, "still not so: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }
 
 impl FenceSite {

@@ -5,6 +5,9 @@
 mod fence_site;
 #[path = "../../../tests/support/fenced.rs"]
 mod fenced;
+#[path = "../../../tests/support/terms.rs"]
+#[allow(dead_code, reason = "shared with the tests of the command line, which use more of it")]
+mod terms;
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -13,8 +16,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use fence_site::{FAR_MS, FenceSite, ahead, db, eventually, revoked};
+use fence_site::{FenceSite, ahead};
 use sitegate_client::{NotHeld, Token, Watch, now};
+use terms::{FAR_MS, db, eventually, revoked};
 
 #[tokio::test]
 async fn a_watch_follows_the_tenure_and_its_deadline() {

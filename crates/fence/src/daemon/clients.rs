@@ -22,6 +22,8 @@ pub(super) struct Connected {
     watched: BTreeSet<Name>,
     /// Whether its process is on its way into a resource.
     pub(super) joining: bool,
+    /// Whether the test that it has asked for is under way.
+    pub(super) testing: bool,
     finished: bool,
 }
 
@@ -30,8 +32,8 @@ impl Core {
         match message {
             FromClient::Connected { client, peer, outbox, cut } => {
                 let watched = BTreeSet::new();
-                let (watches, joining, finished) = (false, false, false);
-                let connected = Connected { peer, outbox, cut, watches, watched, joining, finished };
+                let (watches, joining, testing, finished) = (false, false, false, false);
+                let connected = Connected { peer, outbox, cut, watches, watched, joining, testing, finished };
                 self.clients.insert(client, connected);
             }
             FromClient::Request { client, id, request, room } => {
@@ -112,7 +114,7 @@ impl Core {
 
     /// A client that asks no more is let go once nothing is left to tell it.
     fn let_go(&mut self, client: ClientId) {
-        let finished = self.clients.get(&client).is_some_and(|c| c.finished && !c.joining);
+        let finished = self.clients.get(&client).is_some_and(|c| c.finished && !c.joining && !c.testing);
         let unsaid = self.unsaid.iter().any(|(asker, _)| asker.client == client);
         if finished && !unsaid && !self.pending.waits(client) {
             self.clients.remove(&client);

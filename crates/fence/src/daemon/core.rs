@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use sitegate_fence_client::request::Reply;
+use sitegate_fence_client::status::TestedResource;
 use sitegate_fence_client::wire::{Name, Notice, Proof, Receipt, Refusal, Token};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tracing::{error, info, warn};
@@ -78,8 +79,8 @@ pub(super) enum Done {
     Run { resource: Name, run: RunId, what: Ended },
     /// The end of moving a process in.
     Joined(Joining, Result<(), String>),
-    /// The answer to what does not concern the deadman.
-    Answer(Asker, Reply),
+    /// The end of a test.
+    Tested(Asker, Vec<TestedResource>),
 }
 
 #[derive(Debug)]
@@ -150,7 +151,7 @@ impl Core {
         let (resource, run, what) = match done {
             Done::Run { resource, run, what } => (resource, run, what),
             Done::Joined(joining, moved) => return self.joined(joining, moved),
-            Done::Answer(asker, reply) => return self.reply(asker, &reply),
+            Done::Tested(asker, resources) => return self.tested(asker, resources),
         };
         self.cancels.remove(&run);
         let now = leases::now();

@@ -45,6 +45,9 @@ impl Core {
             let why = "another test runs: wait for its end".to_owned();
             return self.reply(asker, &Reply::Error { why });
         };
+        if let Some(connected) = self.clients.get_mut(&asker.client) {
+            connected.testing = true;
+        }
         let trial = Trial {
             programs: self.programs.clone(),
             site: self.site.clone(),
@@ -74,9 +77,16 @@ impl Core {
                 }
                 resources.push(tested);
             }
-            tell(&done, Done::Answer(asker, Reply::Tested { resources })).await;
+            tell(&done, Done::Tested(asker, resources)).await;
             drop(place);
         });
+    }
+
+    pub(super) fn tested(&mut self, asker: Asker, resources: Vec<TestedResource>) {
+        if let Some(connected) = self.clients.get_mut(&asker.client) {
+            connected.testing = false;
+        }
+        self.reply(asker, &Reply::Tested { resources });
     }
 }
 

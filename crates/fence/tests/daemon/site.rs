@@ -12,17 +12,13 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use sitegate_fence::leases::now;
 use sitegate_fence_client::request::Extension;
-use sitegate_fence_client::wire::{Deadline, Name, Notice, Reason, Receipt, Token};
+use sitegate_fence_client::wire::{Deadline, Notice, Receipt, Token};
 use sitegate_fence_client::{Client, Event, Events};
 use sitegate_host::cgroup::Cgroup;
-use sitegate_host::process;
 use sitegate_host::sweep::{Sweeper, Target};
 use tempfile::TempDir;
 
-/// How long a condition may take to hold on a busy laptop before the test fails.
-pub(crate) const SOON: Duration = Duration::from_secs(30);
-/// Far enough ahead not to pass during a test.
-pub(crate) const FAR_MS: u64 = 3_600_000;
+pub(crate) use crate::terms::*;
 
 pub(crate) struct Site {
     pub(crate) dir: TempDir,
@@ -30,33 +26,8 @@ pub(crate) struct Site {
     daemon: Option<Child>,
 }
 
-pub(crate) fn name(name: &str) -> Name {
-    Name::new(name).unwrap()
-}
-
-pub(crate) fn db() -> Name {
-    name("db")
-}
-
-pub(crate) fn revoked() -> Reason {
-    Reason::new("revoked").unwrap()
-}
-
 pub(crate) fn ahead(ms: u64) -> Deadline {
     now().after(ms * 1_000_000)
-}
-
-/// Waits for a condition, with a bound.
-pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let until = Instant::now() + SOON;
-    while !holds() {
-        assert!(Instant::now() < until, "still not so: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
-pub(crate) fn is_alive(pid: i32) -> bool {
-    process::stat(pid).is_some_and(|stat| stat.alive())
 }
 
 pub(crate) fn signal(pid: i32, signal: Signal) {

@@ -1,5 +1,9 @@
 //! `test`: what levels would fence by is looked at, and nothing is fenced.
 
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+
 use sitegate_fence_client::status::Found;
 use sitegate_fence_client::{ClientError, wire::Refusal};
 
@@ -64,6 +68,20 @@ async fn a_check_that_hangs_is_ended_and_holds_up_no_fence() {
         matches!(&tested[0].levels[0].found, Found::Failed { why } if why.contains("was killed")),
         "{tested:?}"
     );
+}
+
+#[tokio::test]
+async fn a_script_that_closes_its_end_gets_its_answer() {
+    let mut site = Site::new();
+    let level = level(&site, "level", Some("sleep 0.2"));
+    site.configure(&format!("[resource.db]\nlast-level-may-fail = true\nfence = [{level}]\n"));
+    let (_client, _events) = site.up().await;
+    let mut script = UnixStream::connect(site.socket()).unwrap();
+    script.write_all(b"{\"op\":\"test\"}\n").unwrap();
+    script.shutdown(Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    script.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("\"reply\":\"tested\""), "{answer}");
 }
 
 /// An agent is asked for the status of each plug, and never to switch off.
