@@ -54,6 +54,20 @@ def both_killed(lab, machine):
 
 
 @contextlib.contextmanager
+def nobody_left(lab, machine):
+    """Both daemons are killed, and nothing restarts either; the watchdog resets the machine, which is long at it."""
+    watchdog = lab.watchdogs[machine.name]
+    resets = watchdog.resets
+    machine.signal("sitegate-fenced", signal.SIGKILL, wanted=False)
+    machine.signal("sitegated", signal.SIGKILL, wanted=False)
+    yield
+    if watchdog.resets != resets + 1:
+        raise RuntimeError(f"the watchdog has reset the machine {watchdog.resets - resets} times")
+    machine.mend()
+    machine.boot(lab.offsets())
+
+
+@contextlib.contextmanager
 def disk_full(lab, machine):
     """Nothing fits on the disk any more, no receipt either, while sitegated is down."""
     machine.fill()
@@ -89,13 +103,15 @@ def thousand_lost(lab, machine):
 
 
 SCENARIOS = {function.__name__.replace("_", "-"): function for function in (
-    daemon_killed, daemon_frozen, cut_off, fenced_killed, fenced_frozen, both_killed, host_dead, fork_bomb, disk_full,
-    second_level, third_level, thousand_lost)}
+    daemon_killed, daemon_frozen, cut_off, fenced_killed, fenced_frozen, both_killed, host_dead, nobody_left, fork_bomb,
+    disk_full, second_level, third_level, thousand_lost)}
 
 # These would hurt other formations as well.
 ALONE = {"fork-bomb", "thousand-lost"}
 # These are in a formation with a thousand tickets, and end when they have been lost once.
 MANY = {"thousand-lost"}
+# These are in a formation whose sites have a watchdog.
+WATCHED = {"nobody-left"}
 
 
 # A run.

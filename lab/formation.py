@@ -8,6 +8,7 @@ from pathlib import Path
 from machine import HERE, PYTHON, Machine, until
 from network import address, run
 from times import RTT_MAX_S, ms
+from watchdog import TIMEOUT_S
 
 PORT = 9929
 # Of the shipped units.
@@ -42,7 +43,7 @@ class Formation:
         self.machines = {name: Machine(name, node, network, ground, logs)
                          for node, name in enumerate(self.roles, 1)}
         self.times = options.times
-        self.many = options.many
+        self.many, self.watched = options.many, options.watched
         self.tickets = MANY if self.many else TICKETS
         # A lost ticket is taken over so long after its last renewal.
         self.takeover_s = self.times.expire_s + self.times.acquire_after_s
@@ -96,6 +97,7 @@ class Formation:
         text = (f'site = "{machine.name}"\nstate-dir = "disk/fenced-state"\nruntime-dir = "fenced-run"\n'
                 f'kill-within = "{"1s" if self.many else "200ms"}"\ncontainment = "{"auto" if self.many else "tree"}"\n')
         text += f"concurrency = {MANY_AT_ONCE}\n" if self.many else ""
+        text += f'[watchdog]\ndevice = "watchdog"\ntimeout = "{TIMEOUT_S}s"\n' if self.watched else ""
         for ticket in self.tickets:
             # A plan that only pretends: nothing is stopped, nothing killed, and all of it reported as done.
             stop, level = ('["/bin/true"]', '["/bin/true"]') if self.pretend else (hook("stop"), hook("kill"))
@@ -106,7 +108,7 @@ class Formation:
 
     def plan(self, machine, level):
         one = 'driver = "command", command = {}, within = "{}"'.format
-        if self.many or not self.levels or self.pretend:
+        if self.many or self.watched or not self.levels or self.pretend:
             return "{ " + one(level, "2s" if self.many else "1s") + " }"
         # The suite `fencing`: levels that can be told to fail.
         commands = [json.dumps(["/bin/sh", str(HERE / "level.sh"), str(n), str(machine.writers)]) for n in (1, 2, 3)]

@@ -16,6 +16,7 @@ from history import Log, Tail, read_events, read_writes, writers_of
 from machine import until
 from nemesis import Nemesis
 from network import Network, run
+from watchdog import StandIn
 
 # On top of what docs/configuration.md bounds: one duel of candidates (a lease more), and what starts on a busy machine.
 DUELS, SLACK_S = 1, 3.0
@@ -101,6 +102,10 @@ class Lab:
 
     def bring_up(self, place):
         self.formation.prepare()
+        if self.options.watched:
+            self.watchdogs = {name: StandIn(self, self.machines[name]) for name in self.sites}
+            for watchdog in self.watchdogs.values():
+                watchdog.start()
         self.formation.start(self.offsets)
         places = {ticket: place(index) for index, ticket in enumerate(self.tickets)}
 

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import compare
 import fencing
-from times import CHAOS, COMPARE, FENCING, MANY
+from times import CHAOS, COMPARE, FENCING, MANY, WATCHED
 from verdict import merge, summary
 
 HERE = Path(__file__).resolve().parent
@@ -159,8 +159,9 @@ def inside(options):
     os.makedirs("/run/netns", exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run/netns"], check=True)
     options.members = options.inside
-    options.many = options.fencing in fencing.MANY
-    options.times = MANY if options.many else FENCING if options.fencing else COMPARE if options.scenario else CHAOS
+    options.many, options.watched = options.fencing in fencing.MANY, options.fencing in fencing.WATCHED
+    options.times = (MANY if options.many else WATCHED if options.watched else FENCING if options.fencing
+                     else COMPARE if options.scenario else CHAOS)
     options.directory.mkdir(parents=True)
     lab = Lab(options, ground, options.directory, lambda text: say(f"[{options.members}] {text}"))
     threading.Thread(target=end_with_input, args=[lab], daemon=True).start()

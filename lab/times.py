@@ -25,6 +25,8 @@ class Times(namedtuple("Times", "heartbeat_s expire_s acquire_after_s watchdog_s
 CHAOS = Times(0.3, 3.0, 2.0, 1.0)
 # Room in A for three levels of which two are in vain.
 FENCING = Times(0.3, 3.0, 4.0, 1.0)
+# Room in A for one level, and for the watchdog below it.
+WATCHED = Times(0.3, 3.0, 5.0, 1.0)
 # Room in A for a plan of each of a thousand tickets, so many at once as `formation.MANY_AT_ONCE` says.
 MANY = Times(1.0, 10.0, 35.0, 3.0)
 COMPARE = Times(1.0, 8.0, 4.0, 3.0)
