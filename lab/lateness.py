@@ -332,7 +332,7 @@ def main():
     parser.add_argument("--programs", type=Path, required=True, help="where sitegate-fenced is")
     parser.add_argument("--deadlines", type=int, default=10_000, help="how many, for each load (10000)")
     parser.add_argument("--load", nargs="+", choices=LOADS, default=["idle", "cpu", "disk"], help="which loads")
-    parser.add_argument("--leave-mib", type=int, default=256, help="what the load `memory` leaves (256)")
+    parser.add_argument("--leave-mib", type=int, default=1500, help="what the load `memory` leaves (1500)")
     parser.add_argument("--directory", type=Path, help="where the daemon's state lies (a new one in /var/tmp)")
     parser.add_argument("--json", action="store_true", help="one object for each load")
     arguments = parser.parse_args()
