@@ -11,6 +11,8 @@ pub(super) type Marks = HashMap<Process, Option<String>>;
 /// All processes at one moment, by descent and mark.
 pub(super) struct Look {
     own: i32,
+    /// What this process bears itself, if it was started by another such daemon.
+    own_mark: Option<String>,
     stats: BTreeMap<i32, Stat>,
     children: HashMap<i32, Vec<i32>>,
     marked: Vec<(String, i32)>,
@@ -21,10 +23,15 @@ pub(super) struct Look {
 
 impl Look {
     pub(super) fn take(marks: &mut Marks) -> Self {
+        let own_mark = std::env::var_os(MARK_VARIABLE).map(|mark| mark.to_string_lossy().into_owned());
+        Self::take_as(own_mark, marks)
+    }
+
+    pub(super) fn take_as(own_mark: Option<String>, marks: &mut Marks) -> Self {
         let own = i32::try_from(std::process::id()).unwrap_or(0);
         let (stats, children) = (BTreeMap::new(), HashMap::new());
         let (marked, in_exec) = (Vec::new(), BTreeSet::new());
-        let mut look = Self { own, stats, children, marked, in_exec, failed: None };
+        let mut look = Self { own, own_mark, stats, children, marked, in_exec, failed: None };
         match process::all() {
             Ok(all) => all.into_iter().filter(Stat::alive).for_each(|stat| look.add(stat, marks)),
             Err(error) => look.failed = Some(format!("cannot read /proc: {error}")),
@@ -36,8 +43,8 @@ impl Look {
 
     fn add(&mut self, stat: Stat, marks: &mut Marks) {
         let pid = stat.process.pid;
-        if stat.parent == self.own && marks.get(&stat.process).is_some_and(Option::is_none) {
-            // It may not have got to its exec yet, which will mark it.
+        if stat.parent == self.own && marks.get(&stat.process) == Some(&self.own_mark) {
+            // It may not have got to its exec yet, which will give it a mark of its own: until then it shows ours.
             marks.remove(&stat.process);
         }
         let mark = match marks.get(&stat.process) {

@@ -33,6 +33,22 @@ fn the_marks_of_the_dead_are_forgotten() {
     assert!(!marks.contains_key(&dead) && !marks.is_empty());
 }
 
+/// A child that was looked at before its exec has shown what this process bears: nothing, or the mark of a daemon around it.
+#[test]
+fn a_mark_of_our_own_is_not_remembered_of_a_child() {
+    let own = mark("own");
+    let mut child = marked(&own, "echo ready; exec sleep 600");
+    let process = process::stat(i32::try_from(child.id()).unwrap()).unwrap().process;
+    for before_exec in [None, Some(mark("around"))] {
+        let mut marks = Marks::from([(process, before_exec.clone())]);
+        let look = Look::take_as(before_exec.clone(), &mut marks);
+        let found = look.belonging(&target(&own), &BTreeSet::new());
+        assert_eq!(found.len(), 1, "after {before_exec:?}");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
 #[test]
 fn what_is_in_the_middle_of_an_exec_is_waited_for() {
     let (done, _answer) = oneshot::channel();
