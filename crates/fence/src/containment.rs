@@ -4,7 +4,7 @@
 //! Groups and marks are nested: `<state directory>/<resource>/<role>`. A fence kills all of a resource, programs of an earlier
 //! daemon included; a run that overran is killed alone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -13,19 +13,23 @@ use std::time::Duration;
 use sitegate_fence_client::wire::Name;
 use sitegate_host::cgroup::Cgroup;
 use sitegate_host::durable::{self, DurableError};
-use sitegate_host::spawn::{Running, SpawnError};
 use sitegate_host::sweep::{MARK_VARIABLE, NotSwept, Sweeper, Swept, Target};
-use tokio::net::unix::pipe;
+use tokio::sync::oneshot;
 
 use crate::config::ContainmentChoice;
-use crate::keeper::{self, Errand};
+use crate::keeper::Errand;
 
 mod id;
 mod joined;
+mod role;
+mod starter;
 
 use id::{own_id, publish};
 pub use joined::JoinError;
 use joined::Joined;
+pub use role::Role;
+pub use starter::{Contained, StartError};
+use starter::{Job, Starter};
 
 /// The daemon's own program, to be run as a keeper; also when its file has been replaced by an upgrade.
 const OWN_PROGRAM: &str = "/proc/self/exe";
@@ -45,6 +49,8 @@ pub struct Containment {
     parents: Vec<Cgroup>,
     joined: Joined,
     sweeper: Sweeper,
+    of_plans: Starter,
+    of_others: Starter,
     /// The program that is run as a keeper.
     keeper: PathBuf,
 }
@@ -66,20 +72,9 @@ pub enum ContainmentError {
     /// A file could not be read or written.
     #[error(transparent)]
     File(#[from] DurableError),
-    /// The thread that kills could not be started.
+    /// The threads that start programs and kill could not be started.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
-}
-
-/// A program under its keeper.
-#[derive(Debug)]
-pub struct Contained {
-    /// The keeper.
-    pub keeper: Running,
-    /// Where it reports.
-    pub report: pipe::Receiver,
-    /// What the program writes.
-    pub output: pipe::Receiver,
 }
 
 impl Containment {
@@ -113,8 +108,10 @@ impl Containment {
         let parent = parent.map(|below| below.child(&format!("sitegate-{id}")));
         let parents = remember_parent(&runtime_dir.join(PARENTS_FILE), parent.as_ref())?;
         let sweeper = Sweeper::start().map_err(ContainmentError::Thread)?;
+        let of_plans = Starter::start("starter-plans").map_err(ContainmentError::Thread)?;
+        let of_others = Starter::start("starter").map_err(ContainmentError::Thread)?;
         let joined = Joined::load(runtime_dir);
-        Ok(Self { id, parent, parents, joined, sweeper, keeper: OWN_PROGRAM.into() })
+        Ok(Self { id, parent, parents, joined, sweeper, of_plans, of_others, keeper: OWN_PROGRAM.into() })
     }
 
     /// Runs keepers from this program, where this process's own is none.
@@ -129,33 +126,26 @@ impl Containment {
         if self.parent.is_some() { "cgroup" } else { "tree" }
     }
 
-    /// Runs an errand under a keeper, in the role `role` of its resource. The keeper passes `stdin` on if the errand says so.
+    /// Runs an errand under a keeper, in the role `role` of its resource, unless `cancel` comes first, which is given back. The
+    /// keeper passes `stdin` on if the errand says so. Not to be dropped before it ends.
     ///
     /// # Errors
-    /// If the keeper cannot be started; what happens to the program, the keeper reports.
-    pub fn run(
+    /// [`StartError`]; what happens to the program, the keeper reports.
+    pub async fn run(
         &self,
         mut errand: Errand,
-        role: &str,
-        mut env: std::collections::BTreeMap<String, String>,
+        role: Role,
+        mut env: BTreeMap<String, String>,
         stdin: Stdio,
-    ) -> Result<Contained, SpawnError> {
-        let machine = |source| SpawnError::Machine { program: self.keeper.clone(), source };
-        if let Some(parent) = &self.parent {
-            let group = parent.child(&errand.resource.file_name()).child(role);
-            group.create().map_err(machine)?;
-            errand.cgroup = Some(group.path().to_path_buf());
-        }
-        env.insert(MARK_VARIABLE.to_owned(), self.mark(&errand.resource, Some(role)));
-        let (report, stdout) = io::pipe().map_err(machine)?;
-        let (output, stderr) = io::pipe().map_err(machine)?;
-        let report = pipe::Receiver::from_owned_fd(report.into()).map_err(machine)?;
-        let output = pipe::Receiver::from_owned_fd(output.into()).map_err(machine)?;
-        let mut argv = vec!["sitegate-fenced".into(), keeper::SUBCOMMAND.into()];
-        argv.extend(errand.arguments());
-        let (stdout, stderr) = (Stdio::from(stdout), Stdio::from(stderr));
-        let keeper = Running::spawn(&self.keeper, &argv, env, stdin, stdout, stderr)?;
-        Ok(Contained { keeper, report, output })
+        cancel: oneshot::Receiver<()>,
+    ) -> Result<(Contained, oneshot::Receiver<()>), StartError> {
+        let (name, resource) = (role.name(), errand.resource.file_name());
+        let group = self.parent.as_ref().map(|parent| parent.child(&resource).child(&name));
+        errand.cgroup = group.as_ref().map(|group| group.path().to_path_buf());
+        env.insert(MARK_VARIABLE.to_owned(), self.mark(&errand.resource, Some(&name)));
+        let (keeper, arguments) = (self.keeper.clone(), errand.arguments());
+        let starter = if role.of_plan() { &self.of_plans } else { &self.of_others };
+        starter.run(Job { keeper, arguments, group, env, stdin, cancel }).await
     }
 
     /// Kills all that was run for a resource, in one role or in all, and waits until nothing is left.

@@ -2,8 +2,8 @@
 //!
 //! One task owns the deadman. Whatever comes in (requests, the alarm, the ends of programs and kills, finished writes) is
 //! given to it, and what it asks for is carried out before the next turn: leases first, then writes, orders, notices.
-//! Programs run in tasks. Threads of their own write the journal, kill processes, and read what clients send; none of them is
-//! waited for.
+//! Programs run in tasks. Threads of their own start programs, kill processes, write the journal, and read what clients send;
+//! none of them is waited for.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -14,9 +14,10 @@ use sitegate_host::output::Collector;
 use sitegate_host::spawn::{self, Running, base_environment};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::unix::pipe;
-use tokio::sync::oneshot::{self, error::TryRecvError};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+pub use crate::containment::Role;
 use crate::containment::{Contained, Containment};
 use crate::keeper::{Errand, Lease, Report};
 use crate::store::with_causes;
@@ -80,60 +81,6 @@ pub struct Told {
     pub deadline: Deadline,
 }
 
-/// What a program is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// It starts the resource. What it leaves running stays.
-    Start,
-    /// It stops the resource gracefully.
-    Stop,
-    /// It is a level of the fence plan; numbered by the run, so that one that would not die is told from the next.
-    Level(u64),
-    /// It is one of several programs of a level, numbered within the run: each has a place of its own, whether they run at once
-    /// or one after the other.
-    Part {
-        /// The level's run.
-        run: u64,
-        /// Which of its programs.
-        part: u32,
-    },
-    /// It tries out whether a level would work, without fencing anything; numbered likewise.
-    Trial {
-        /// The trial.
-        run: u64,
-        /// Which of its programs.
-        part: u32,
-    },
-}
-
-impl Role {
-    /// [`Role::Part`].
-    pub(crate) fn part(run: u64, part: u32) -> Self {
-        Self::Part { run, part }
-    }
-
-    /// [`Role::Trial`].
-    pub(crate) fn trial(run: u64, part: u32) -> Self {
-        Self::Trial { run, part }
-    }
-
-    fn name(self) -> String {
-        match self {
-            Self::Start => "start".to_owned(),
-            Self::Stop => "stop".to_owned(),
-            Self::Level(run) => format!("fence-{run}"),
-            Self::Part { run, part } => format!("fence-{run}-{part}"),
-            Self::Trial { run, part } => format!("trial-{run}-{part}"),
-        }
-    }
-
-    /// Whether it belongs to a tenure: then it needs the lease, and there is one place for all its runs. Levels need none: they
-    /// are what comes when there is no lease any more.
-    fn of_tenure(self) -> bool {
-        matches!(self, Self::Start | Self::Stop)
-    }
-}
-
 /// Runs programs, contained.
 #[derive(Clone, Debug)]
 pub struct Programs {
@@ -165,7 +112,7 @@ impl Programs {
     ///
     /// # Errors
     /// Why it did not run to its end, or left something that would not die; as a sentence for people.
-    pub async fn exit(&self, run: &Run, mut cancel: oneshot::Receiver<()>) -> Result<Exited, String> {
+    pub async fn exit(&self, run: &Run, cancel: oneshot::Receiver<()>) -> Result<Exited, String> {
         let role = run.role.name();
         if run.role.of_tenure() {
             // A program begins with an empty place: whatever an earlier run left there, its keeper's daemon perhaps gone,
@@ -182,12 +129,9 @@ impl Programs {
             input: !run.input.0.is_empty(),
             argv: run.command.iter().map(Into::into).collect(),
         };
-        if !matches!(cancel.try_recv(), Err(TryRecvError::Empty)) {
-            return Err("was given up before it began".to_owned());
-        }
         let stdin = run.input.stdin().map_err(|e| format!("there is no room for its input: {e}"))?;
-        let contained =
-            self.containment.run(errand, &role, environment(run), stdin).map_err(|e| with_causes(&e))?;
+        let started = self.containment.run(errand, run.role, environment(run), stdin, cancel).await;
+        let (contained, cancel) = started.map_err(|e| with_causes(&e))?;
         let (outcome, left_over) = self.watch(run, contained, cancel).await;
         if left_over && let Err(left) = self.kill(&run.resource, &role).await {
             return Err(match outcome {
