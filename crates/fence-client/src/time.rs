@@ -46,6 +46,12 @@ impl Deadline {
         self.boot_ns.saturating_sub(now.boot_ns).min(self.raw_ns.saturating_sub(now.raw_ns))
     }
 
+    /// Nanoseconds since the first of the two clocks has reached it; 0 while none has.
+    #[must_use]
+    pub fn passed_ns(self, now: Instant) -> u64 {
+        now.boot_ns.saturating_sub(self.boot_ns).max(now.raw_ns.saturating_sub(self.raw_ns))
+    }
+
     /// The earlier of the two on each clock: waking up there is never too late for either.
     #[must_use]
     pub fn earliest(self, other: Deadline) -> Deadline {
@@ -64,5 +70,7 @@ mod tests {
         assert!(deadline.passed(Instant { boot_ns: 100, raw_ns: 0 }));
         assert!(deadline.passed(Instant { boot_ns: 0, raw_ns: 50 }));
         assert_eq!(deadline.remaining_ns(Instant { boot_ns: 90, raw_ns: 45 }), 5);
+        assert_eq!(deadline.passed_ns(Instant { boot_ns: 90, raw_ns: 57 }), 7);
+        assert_eq!(deadline.passed_ns(Instant { boot_ns: 90, raw_ns: 45 }), 0);
     }
 }

@@ -8,16 +8,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
-use sitegate_fence_client::wire::Name;
-use sitegate_host::cgroup::Cgroup;
+use sitegate_fence_client::wire::{Deadline, Name};
+use sitegate_host::cgroup::{Cgroup, Killer};
 use sitegate_host::durable::{self, DurableError};
 use sitegate_host::sweep::{MARK_VARIABLE, NotSwept, Sweeper, Swept, Target};
 use tokio::sync::oneshot;
 
 use crate::config::ContainmentChoice;
 use crate::keeper::Errand;
+use crate::strike::Striker;
 
 mod id;
 mod joined;
@@ -51,6 +53,7 @@ pub struct Containment {
     sweeper: Sweeper,
     of_plans: Starter,
     of_others: Starter,
+    striker: Arc<Striker>,
     /// The program that is run as a keeper.
     keeper: PathBuf,
 }
@@ -110,8 +113,10 @@ impl Containment {
         let sweeper = Sweeper::start().map_err(ContainmentError::Thread)?;
         let of_plans = Starter::start("starter-plans").map_err(ContainmentError::Thread)?;
         let of_others = Starter::start("starter").map_err(ContainmentError::Thread)?;
+        let striker = Arc::new(Striker::start().map_err(ContainmentError::Thread)?);
         let joined = Joined::load(runtime_dir);
-        Ok(Self { id, parent, parents, joined, sweeper, of_plans, of_others, keeper: OWN_PROGRAM.into() })
+        let keeper = OWN_PROGRAM.into();
+        Ok(Self { id, parent, parents, joined, sweeper, of_plans, of_others, striker, keeper })
     }
 
     /// Runs keepers from this program, where this process's own is none.
@@ -171,6 +176,26 @@ impl Containment {
             self.joined.forget(resource, &processes);
         }
         killed
+    }
+
+    /// Sets the deadline at which the control groups of a resource are struck first of all. Without control groups there is nothing
+    /// that could be struck without a search.
+    pub fn aim(&self, resource: &Name, deadline: Deadline) {
+        if !self.parents.is_empty() {
+            self.striker.aim(resource, deadline, || self.killers(resource));
+        }
+    }
+
+    fn killers(&self, resource: &Name) -> Arc<[Killer]> {
+        let groups = self.parents.iter().map(|parent| parent.child(&resource.file_name()));
+        // A path with a zero byte in it is no group's.
+        groups.filter_map(|group| group.killer().ok()).collect()
+    }
+
+    /// What strikes first.
+    #[must_use]
+    pub fn striker(&self) -> &Striker {
+        &self.striker
     }
 
     /// Removes the control groups that are empty.

@@ -2,8 +2,8 @@
 //!
 //! [`deadman`] decides when (a state machine without I/O, which the simulator runs too), [`plan`] says what, [`config`] reads
 //! both from `fenced.toml`. The rest is what the daemon `sitegate-fenced` is made of: [`daemon`] drives the deadman,
-//! [`journal`] and [`leases`] keep its state, [`logging`] its log; [`containment`], [`keeper`] and [`programs`] run and kill
-//! programs; [`agent`], [`reboot`], [`systemd`] and [`watchdog`] are what levels fence by.
+//! [`journal`] and [`leases`] keep its state, [`logging`] its log; [`containment`], [`keeper`], [`programs`] and
+//! [`strike`] run and kill programs; [`agent`], [`reboot`], [`systemd`] and [`watchdog`] are what levels fence by.
 
 pub mod agent;
 mod aside;
@@ -19,5 +19,6 @@ pub mod plan;
 pub mod programs;
 pub mod reboot;
 pub mod store;
+pub mod strike;
 pub mod systemd;
 pub mod watchdog;

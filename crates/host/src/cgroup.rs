@@ -1,12 +1,13 @@
 //! Control groups (version 2) as boxes that a process cannot leave by forking, and that can be emptied at one blow.
 
-use std::ffi::OsStr;
+use std::ffi::{CString, OsStr};
 use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::Access;
+use rustix::fs::{Access, Mode, OFlags, open};
+use rustix::io::retry_on_intr;
 
 /// A control group, which may not exist yet.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -95,6 +96,15 @@ impl Cgroup {
         absent_is((), fs::write(self.path.join("cgroup.kill"), "1"))
     }
 
+    /// What kills all in it and below later, without allocating anything then.
+    ///
+    /// # Errors
+    /// If there is a zero byte in its path.
+    pub fn killer(&self) -> io::Result<Killer> {
+        let file = self.path.join("cgroup.kill").into_os_string().into_vec();
+        Ok(Killer { file: CString::new(file)? })
+    }
+
     /// Whether a living process is in it or below.
     ///
     /// # Errors
@@ -112,6 +122,25 @@ impl Cgroup {
         }
         // One that is in use stays, and is reported where its emptiness matters.
         let _ = fs::remove_dir(&self.path);
+    }
+}
+
+/// [`Cgroup::killer`].
+#[derive(Clone, Debug)]
+pub struct Killer {
+    file: CString,
+}
+
+impl Killer {
+    /// As [`Cgroup::kill`].
+    ///
+    /// # Errors
+    /// Those of opening and writing `cgroup.kill`.
+    pub fn kill(&self) -> io::Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        let written = open(self.file.as_c_str(), flags, Mode::empty())
+            .and_then(|file| retry_on_intr(|| rustix::io::write(&file, b"1")));
+        absent_is((), written.map(|_| ()).map_err(io::Error::from))
     }
 }
 
@@ -164,6 +193,7 @@ mod tests {
         let group = Cgroup::at(dir.path()).child("gone");
         assert!(!group.populated().unwrap());
         group.kill().unwrap();
+        group.killer().unwrap().kill().unwrap();
         group.remove();
         assert!(Cgroup::at(dir.path()).usable().is_err(), "an ordinary directory is no control group");
     }

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustix::io::retry_on_intr;
 use rustix::time::{
     ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime,
     timerfd_create, timerfd_settime,
@@ -99,8 +100,7 @@ impl Alarm {
     /// # Errors
     /// Those of `timerfd_create(2)`.
     pub fn new() -> io::Result<Self> {
-        let timer = timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
-        Ok(Self { timer: watch(timer)? })
+        Ok(Self { timer: watch(timer(TimerfdFlags::NONBLOCK)?)? })
     }
 
     /// Sets it to the earlier of a moment on `CLOCK_BOOTTIME` and one on `CLOCK_MONOTONIC_RAW` (ns both); `None`
@@ -109,16 +109,7 @@ impl Alarm {
     /// # Errors
     /// Those of `timerfd_settime(2)`.
     pub fn set(&self, when: Option<(u64, u64)>) -> io::Result<()> {
-        // Zero would disarm the timer; the first nanosecond of the boot is long past.
-        let at = when.map_or(0, |(boot, raw)| boot.min(boot_estimate(raw)).max(1));
-        let it_value = Timespec {
-            tv_sec: i64::try_from(at / NS_PER_S).unwrap_or(i64::MAX),
-            tv_nsec: i64::try_from(at % NS_PER_S).unwrap_or(0),
-        };
-        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let spec = Itimerspec { it_interval: zero, it_value };
-        timerfd_settime(self.timer.get_ref(), TimerfdTimerFlags::ABSTIME, &spec)?;
-        Ok(())
+        set(self.timer.get_ref(), when)
     }
 
     /// Waits until it rings. Safe to cancel.
@@ -140,6 +131,57 @@ impl Alarm {
             }
         }
     }
+}
+
+/// Wakes up one waiting thread likewise.
+#[derive(Debug)]
+pub struct ThreadAlarm {
+    timer: OwnedFd,
+}
+
+impl ThreadAlarm {
+    /// As [`Alarm::new`], without a runtime.
+    ///
+    /// # Errors
+    /// Those of `timerfd_create(2)`.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { timer: timer(TimerfdFlags::empty())? })
+    }
+
+    /// As [`Alarm::set`], while another thread waits.
+    ///
+    /// # Errors
+    /// Those of `timerfd_settime(2)`.
+    pub fn set(&self, when: Option<(u64, u64)>) -> io::Result<()> {
+        set(&self.timer, when)
+    }
+
+    /// Waits until it rings. Allocates nothing.
+    ///
+    /// # Errors
+    /// Those of `read(2)` on the timer.
+    pub fn ring(&self) -> io::Result<()> {
+        let mut expirations = [0_u8; 8];
+        retry_on_intr(|| rustix::io::read(&self.timer, &mut expirations))?;
+        Ok(())
+    }
+}
+
+fn timer(flags: TimerfdFlags) -> io::Result<OwnedFd> {
+    Ok(timerfd_create(TimerfdClockId::Boottime, flags | TimerfdFlags::CLOEXEC)?)
+}
+
+fn set(timer: &OwnedFd, when: Option<(u64, u64)>) -> io::Result<()> {
+    // Zero would disarm the timer; the first nanosecond of the boot is long past.
+    let at = when.map_or(0, |(boot, raw)| boot.min(boot_estimate(raw)).max(1));
+    let it_value = Timespec {
+        tv_sec: i64::try_from(at / NS_PER_S).unwrap_or(i64::MAX),
+        tv_nsec: i64::try_from(at % NS_PER_S).unwrap_or(0),
+    };
+    let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let spec = Itimerspec { it_interval: zero, it_value };
+    timerfd_settime(timer, TimerfdTimerFlags::ABSTIME, &spec)?;
+    Ok(())
 }
 
 /// When on `CLOCK_BOOTTIME` to look whether the raw clock has got there.
@@ -168,6 +210,19 @@ mod tests {
                 alarm.ring().await.unwrap();
             }
         }
+    }
+
+    #[test]
+    fn rings_for_a_thread_whose_alarm_is_set_meanwhile() {
+        let alarm = std::sync::Arc::new(ThreadAlarm::new().unwrap());
+        let waits = std::thread::spawn({
+            let alarm = std::sync::Arc::clone(&alarm);
+            move || alarm.ring().unwrap()
+        });
+        let boot = boot_ns() + 5_000_000;
+        alarm.set(Some((boot, u64::MAX))).unwrap();
+        waits.join().unwrap();
+        assert!(boot_ns() >= boot);
     }
 
     #[tokio::test]

@@ -18,7 +18,7 @@ use super::reload::Coming;
 use super::session::ClientId;
 use super::strays::Looks;
 use crate::config::Config;
-use crate::deadman::{Deadman, Leases, Order, RunId, Saved, State};
+use crate::deadman::{Changes, Deadman, Leases, Order, RunId, Saved, State};
 use crate::leases;
 use crate::programs::Programs;
 use crate::reboot::Restarter;
@@ -199,8 +199,9 @@ impl Core {
                 break;
             }
             let mut changed = false;
-            let (acts, published) = step.publish(|_| {
+            let (acts, published) = step.publish(|changes| {
                 changed = true;
+                self.aim(changes);
                 leases::publish(&self.programs.leases, &self.boot_id, &self.deadman.leases())
             });
             if changed {
@@ -212,10 +213,26 @@ impl Core {
             acts.orders.into_iter().for_each(|order| self.order(order));
             acts.notices.into_iter().for_each(|notice| self.notice(&notice));
         }
+        self.programs.containment.striker().release();
         for (asker, reply) in std::mem::take(&mut self.unsaid) {
             self.reply(asker, &reply);
         }
         self.take_up_what_comes();
+    }
+
+    /// Has the first strike fall at the deadlines that are in force now.
+    fn aim(&self, changes: &Changes) {
+        let containment = &self.programs.containment;
+        for (resource, lease) in changes.iter() {
+            match lease {
+                Some(lease) => containment.aim(resource, lease.deadline),
+                None => {
+                    if let Some(late_ns) = containment.striker().spare(resource) {
+                        info!(ticket = %resource, late_us = late_ns / 1000, "its control groups were struck");
+                    }
+                }
+            }
+        }
     }
 
     /// Takes note of whether the newest leases are in the file. If not, whoever relies on them is told.

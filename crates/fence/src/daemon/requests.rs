@@ -28,6 +28,9 @@ impl Core {
         if let Request::Arm { resource, .. } | Request::Fence { resource, .. } = &request {
             self.look_no_more(resource);
         }
+        if let Request::Arm { resource, .. } = &request {
+            self.programs.containment.striker().hold(resource);
+        }
         let now = leases::now();
         match request {
             Request::Hello { site, watch } => self.hello(asker, site, watch),
@@ -98,6 +101,9 @@ impl Core {
     }
 
     fn extend(&mut self, asker: Asker, incarnation: Incarnation, set: Vec<Extension>) {
+        for (resource, _) in set.iter().flat_map(|extension| &extension.resources) {
+            self.programs.containment.striker().hold(resource);
+        }
         let now = leases::now();
         let mut refused = Vec::new();
         for Extension { deadline, resources } in set {

@@ -38,6 +38,11 @@ impl Changes {
         }
     }
 
+    /// Each resource, with what its lease is now.
+    pub fn iter(&self) -> impl Iterator<Item = (&Name, Option<&Lease>)> {
+        self.0.iter().map(|(name, lease)| (name, lease.as_ref()))
+    }
+
     /// Of which resources.
     pub fn names(&self) -> impl Iterator<Item = &Name> {
         self.0.iter().map(|(name, _)| name)
