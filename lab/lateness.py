@@ -2,9 +2,10 @@
 """How late the fence daemon is: python3 lab/lateness.py --programs DIR [--deadlines N] [--load LOAD…] [--json]
 
 Arms resources, each with a process that was started under it, and lets their deadlines pass, a few milliseconds apart, on a
-machine that is idle or loaded. For each deadline three spans, on the clock by which it passed first:
+machine that is idle or loaded. For each deadline four spans, on the clock by which it passed first:
 
-  decided   from the deadline to the daemon's beginning of the fence, as the receipt has it (`began`)
+  struck    from the deadline to the first strike at the resource's control groups, as the daemon's log has it; none without them
+  decided   to the daemon's beginning of the fence, as the receipt has it (`began`)
   killed    to the death of the process, as somebody sees who waits for it (pidfd); the watcher's own waking is counted
   receipt   to the durable receipt's arrival at the client
 
@@ -21,6 +22,7 @@ import json
 import os
 import platform
 import queue
+import re
 import select
 import shutil
 import signal
@@ -42,6 +44,7 @@ TOGETHER = 1000
 FAR_NS = 3600 * 10**9
 LAST_WORDS = 2000
 TAKEN_MIB = 64  # at a time
+LATE = re.compile(r"was struck at its deadline.*late_us=(\d+)")
 CONFIG = """state-dir = "{directory}/state"
 runtime-dir = "{run}"
 concurrency = 32
@@ -126,7 +129,7 @@ class Daemon:
     def __init__(self, programs, directory, resources):
         # Leases and socket lie in memory, as /run does; the state on a disk.
         self.run = Path(tempfile.mkdtemp(prefix="lateness-", dir="/dev/shm"))
-        self.directory, self.resources, self.token = directory, resources, 0
+        self.directory, self.resources, self.token, self.struck = directory, resources, 0, 0
         text = CONFIG.format(directory=directory, run=self.run)
         text += "".join(RESOURCE.format(i=i, run=self.run) for i in range(resources))
         (directory / "fenced.toml").write_text(text)
@@ -135,9 +138,9 @@ class Daemon:
             self.process = subprocess.Popen(
                 [programs / "sitegate-fenced", "--config", directory / "fenced.toml"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                # Before its threads are there: each has a priority of its own.
+                preexec_fn=lambda: os.nice(NICE if os.geteuid() == 0 else 0),
             )
-        if os.geteuid() == 0:
-            os.setpriority(os.PRIO_PROCESS, self.process.pid, NICE)
         until = time.monotonic() + PATIENCE_S
         while not (self.run / "fenced.sock").exists():
             if self.process.poll() is not None or time.monotonic() > until:
@@ -154,6 +157,21 @@ class Daemon:
         self.asks.ask_all([{"op": "arm", "resource": n, "token": self.token, "deadline": far} for n in names])
         self.asks.ask_all([{"op": "start", "resource": n, "token": self.token} for n in names])
         return {name: int((self.run / f"{name}.pid").read_text()) for name in names}
+
+    def strikes(self):
+        """How late each first strike was so far, in ns, in the order of the log."""
+        return [int(late) * 1000 for late in LATE.findall(self.log.read_text())]
+
+    def expect_strikes(self, count):
+        """Waits until the log, which is written aside, tells of so many more."""
+        if "containment=\"tree\"" in self.log.read_text():
+            return
+        self.struck += count
+        until = time.monotonic() + PATIENCE_S
+        while len(self.strikes()) < self.struck:
+            if time.monotonic() > until:
+                raise SystemExit(f"error: {self.struck} deadlines have passed, struck at were {len(self.strikes())}")
+            time.sleep(0.1)
 
     def stop(self):
         self.process.terminate()
@@ -203,6 +221,7 @@ def let_pass(daemon, count, spacing_s):
             due = deadlines[event["resource"]]
             spans[event["resource"]] = {"decided": since(due, event["began"]), "receipt": since(due, at)}
     watcher.join(PATIENCE_S)
+    daemon.expect_strikes(count)
     for name in deadlines:
         if name not in watcher.died:
             raise SystemExit(f"error: there is a receipt for {name}, whose process lives")
@@ -300,8 +319,12 @@ def measure(arguments, kind, directory):
         daemon.stop()
     apart = [spans for each in rounds for spans in each]
     result = {what: distribution([spans[what] for spans in apart]) for what in ("decided", "killed", "receipt")}
+    strikes = daemon.strikes()
+    if strikes:
+        result["struck"] = distribution(strikes[:len(apart)])
     result["together"] = {
         "n": TOGETHER,
+        "last_struck_ms": in_ms(max(strikes[len(apart):], default=0)),
         "first_killed_ms": in_ms(min(spans["killed"] for spans in together)),
         "last_killed_ms": in_ms(max(spans["killed"] for spans in together)),
         "last_receipt_ms": in_ms(max(spans["receipt"] for spans in together)),
@@ -314,15 +337,17 @@ def measure(arguments, kind, directory):
 def show(result):
     locked = "" if result["locked"] else ", memory not locked"
     print(f"{result['load']}{locked}")
-    for what in ("decided", "killed", "receipt"):
-        of = result[what]
+    for what in ("struck", "decided", "killed", "receipt"):
+        of = result.get(what)
+        if of is None:
+            continue
         print(
             f"  {what:8} {of['median_ms']:9.3f} ms median {of['p99_ms']:9.3f} p99 {of['p99.9_ms']:9.3f} p99.9"
             f" {of['max_ms']:9.3f} max of {of['n']}"
         )
     of = result["together"]
     print(
-        f"  {of['n']} at once: first killed after {of['first_killed_ms']} ms, last after {of['last_killed_ms']},"
+        f"  {of['n']} at once: last struck after {of['last_struck_ms']} ms, first killed after {of['first_killed_ms']} ms, last after {of['last_killed_ms']},"
         f" last receipt {of['last_receipt_ms']}"
     )
 

@@ -9,17 +9,18 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sitegate_fence_client::wire::{Deadline, Name};
 use sitegate_host::cgroup::{Cgroup, Killer};
 use sitegate_host::durable::{self, DurableError};
 use sitegate_host::sweep::{MARK_VARIABLE, NotSwept, Sweeper, Swept, Target};
 use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
 
 use crate::config::ContainmentChoice;
 use crate::keeper::Errand;
-use crate::strike::Striker;
+use crate::strike::{NotOver, Strike, Striker};
 
 mod id;
 mod joined;
@@ -40,6 +41,9 @@ const OWN_PROGRAM: &str = "/proc/self/exe";
 const ID_FILE: &str = "containment-id";
 /// The file in the runtime directory that lists below which groups earlier daemons of this boot have put things.
 const PARENTS_FILE: &str = "cgroup-parents";
+
+/// How often to look whether a strike is over, which it mostly is when all else is.
+const STRIKE_LOOK: Duration = Duration::from_millis(1);
 
 /// Runs programs under keepers and kills them.
 #[derive(Clone, Debug)]
@@ -171,11 +175,36 @@ impl Containment {
         // Whoever has joined belongs to no role that is killed alone.
         let processes = if role.is_none() { self.joined.of(resource) } else { BTreeSet::new() };
         let target = Target { mark: self.mark(resource, role), cgroups, processes: processes.clone() };
-        let killed = self.sweeper.kill(target, within).await;
+        let began = Instant::now();
+        let mut killed = self.sweeper.kill(target, within).await;
+        if role.is_none() && killed.is_ok() {
+            let struck = self.settle_strike(resource, within.saturating_sub(began.elapsed())).await;
+            killed = killed.and_then(|swept| struck.map(|()| swept));
+        }
         if killed.is_ok() {
             self.joined.forget(resource, &processes);
         }
         killed
+    }
+
+    /// A strike that is late must not hit what the next tenure starts.
+    async fn settle_strike(&self, resource: &Name, within: Duration) -> Result<(), NotSwept> {
+        let over = async {
+            loop {
+                match self.striker.settle(resource) {
+                    Ok(strike) => return strike,
+                    Err(NotOver) => sleep(STRIKE_LOOK).await,
+                }
+            }
+        };
+        match timeout(within, over).await {
+            Ok(Strike::Late(late_ns @ 1..)) => {
+                tracing::info!(ticket = %resource, late_us = late_ns / 1000, "was struck at its deadline");
+                Ok(())
+            }
+            Ok(Strike::None | Strike::Late(0)) => Ok(()),
+            Err(_elapsed) => Err(NotSwept(NotOver.to_string())),
+        }
     }
 
     /// Sets the deadline at which the control groups of a resource are struck first of all. Without control groups there is nothing

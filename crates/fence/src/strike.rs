@@ -1,4 +1,5 @@
-//! The first strike: at its deadline, a thread that does nothing else kills what is in the control groups of a resource.
+//! The first strike: at its deadline, or as soon as it is to be fenced, a thread that does nothing else kills what is in the control
+//! groups of a resource.
 //!
 //! It decides nothing. The deadman fences, and kills until it is proven that nothing is left; but the loop that carries that out
 //! allocates memory, writes the leases and answers clients. Between a deadline and the strike there is none of that: a thread that
@@ -14,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use sitegate_fence_client::wire::{Deadline, Name};
+use sitegate_fence_client::wire::{Deadline, Instant, Name};
 use sitegate_host::cgroup::Killer;
 use sitegate_host::clock::ThreadAlarm;
 use tracing::error;
@@ -46,6 +47,8 @@ struct Aims {
 struct Aim {
     deadline: Deadline,
     state: State,
+    /// When the strike began, if it has: so long after the deadline.
+    late_ns: u64,
     killers: Arc<[Killer]>,
 }
 
@@ -54,9 +57,10 @@ enum State {
     Aimed,
     /// The deadline is about to be changed.
     Held,
-    Struck {
-        late_ns: u64,
-    },
+    /// To be struck whatever the deadline.
+    Due,
+    Striking,
+    Struck,
 }
 
 impl Striker {
@@ -87,11 +91,43 @@ impl Striker {
         self.shared.release();
     }
 
-    /// Does not strike any more. If it has, tells how long after the deadline that began, ns.
-    pub fn spare(&self, resource: &Name) -> Option<u64> {
-        match self.shared.lock().of.remove(resource)?.state {
-            State::Struck { late_ns } => Some(late_ns),
-            State::Aimed | State::Held => None,
+    /// Strikes now, unless it has already.
+    pub fn strike(&self, resource: &Name) {
+        self.shared.strike(resource);
+    }
+
+    /// Whether no strike is due or under way that could still hit what is started from now on; and forgets one that is over.
+    ///
+    /// # Errors
+    /// [`NotOver`].
+    pub fn settle(&self, resource: &Name) -> Result<Strike, NotOver> {
+        self.shared.settle(resource)
+    }
+}
+
+/// What has become of a resource's strike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strike {
+    /// There was none.
+    None,
+    /// It began so long after the deadline, ns; 0 if before.
+    Late(u64),
+}
+
+/// It has yet to strike, or is in the middle of that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the thread that strikes first has not done so")]
+pub struct NotOver;
+
+/// The first nanosecond of the boot is long past.
+const AT_ONCE: Deadline = Deadline { boot_ns: 1, raw_ns: 1 };
+
+impl Aim {
+    fn is_due(&self, now: Instant) -> bool {
+        match self.state {
+            State::Aimed => self.deadline.passed(now),
+            State::Due => true,
+            State::Held | State::Striking | State::Struck => false,
         }
     }
 }
@@ -100,7 +136,7 @@ impl Drop for Striker {
     fn drop(&mut self) {
         self.shared.ended.store(true, Ordering::Relaxed);
         // An alarm that cannot be set leaves a thread asleep, no more.
-        let _ = self.shared.alarm.set(Some((1, 1)));
+        let _ = self.shared.alarm.set(Some((AT_ONCE.boot_ns, AT_ONCE.raw_ns)));
     }
 }
 
@@ -139,16 +175,15 @@ impl Shared {
         self.set_alarm(&aims);
     }
 
-    /// The next after `last` whose deadline has passed. From now on it counts as struck.
+    /// The next that is due after `last`, whose strike is over.
     fn take_due(&self, last: Option<&Name>) -> Option<(Name, Arc<[Killer]>)> {
         let mut aims = self.lock();
+        let over = last.and_then(|last| aims.of.get_mut(last)).filter(|aim| aim.state == State::Striking);
+        over.into_iter().for_each(|aim| aim.state = State::Struck);
         let now = leases::now();
         let rest = (last.map_or(Unbounded, Excluded), Unbounded);
-        let (resource, aim) = aims
-            .of
-            .range_mut::<Name, _>(rest)
-            .find(|(_, aim)| aim.state == State::Aimed && aim.deadline.passed(now))?;
-        aim.state = State::Struck { late_ns: aim.deadline.passed_ns(now) };
+        let (resource, aim) = aims.of.range_mut::<Name, _>(rest).find(|(_, aim)| aim.is_due(now))?;
+        (aim.state, aim.late_ns) = (State::Striking, aim.deadline.passed_ns(now));
         Some((resource.clone(), Arc::clone(&aim.killers)))
     }
 
@@ -160,7 +195,7 @@ impl Shared {
             }
         };
         if self.lock().of.get_mut(resource).map(known).is_none() {
-            let aim = Aim { deadline, state: State::Aimed, killers: killers() };
+            let aim = Aim { deadline, state: State::Aimed, late_ns: 0, killers: killers() };
             self.lock().of.insert(resource.clone(), aim);
         }
         self.ring_by(&mut self.lock(), deadline);
@@ -171,6 +206,31 @@ impl Shared {
         let Some(aim) = aims.of.get_mut(resource).filter(|aim| aim.state == State::Aimed) else { return };
         aim.state = State::Held;
         aims.held.push(resource.clone());
+    }
+
+    fn strike(&self, resource: &Name) {
+        let mut aims = self.lock();
+        if let Some(aim) = aims.of.get_mut(resource)
+            && matches!(aim.state, State::Aimed | State::Held)
+        {
+            aim.state = State::Due;
+            self.ring_by(&mut aims, AT_ONCE);
+        }
+    }
+
+    fn settle(&self, resource: &Name) -> Result<Strike, NotOver> {
+        let mut aims = self.lock();
+        let Some(aim) = aims.of.get(resource) else { return Ok(Strike::None) };
+        match aim.state {
+            // The next tenure's, and no affair of whoever still asks for the last one.
+            State::Aimed | State::Held => Ok(Strike::None),
+            State::Due | State::Striking => Err(NotOver),
+            State::Struck => {
+                let late_ns = aim.late_ns;
+                aims.of.remove(resource);
+                Ok(Strike::Late(late_ns))
+            }
+        }
     }
 
     fn release(&self) {

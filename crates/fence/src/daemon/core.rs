@@ -220,17 +220,13 @@ impl Core {
         self.take_up_what_comes();
     }
 
-    /// Has the first strike fall at the deadlines that are in force now.
+    /// Has the first strike fall at the deadlines that are in force now, and on what is fenced before.
     fn aim(&self, changes: &Changes) {
         let containment = &self.programs.containment;
         for (resource, lease) in changes.iter() {
             match lease {
                 Some(lease) => containment.aim(resource, lease.deadline),
-                None => {
-                    if let Some(late_ns) = containment.striker().spare(resource) {
-                        info!(ticket = %resource, late_us = late_ns / 1000, "its control groups were struck");
-                    }
-                }
+                None => containment.striker().strike(resource),
             }
         }
     }

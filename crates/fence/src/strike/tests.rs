@@ -1,6 +1,6 @@
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sitegate_host::cgroup::Cgroup;
 
@@ -72,7 +72,7 @@ fn what_is_extended_in_time_is_not_struck() {
 fn the_thread_strikes_at_the_deadline_and_once() {
     let dir = tempfile::tempdir().unwrap();
     let striker = Striker::start().unwrap();
-    let began = Instant::now();
+    let began = std::time::Instant::now();
     striker.aim(&name(0), leases::now().after(FAR_NS), || killers(dir.path(), 0));
     let soon = leases::now().after(2_000_000);
     striker.aim(&name(1), soon, || killers(dir.path(), 1));
@@ -86,6 +86,23 @@ fn the_thread_strikes_at_the_deadline_and_once() {
     striker.aim(&name(1), soon, || unreachable!("it is known"));
     striker.shared.strike_all();
     assert!(!is_struck(dir.path(), 1));
-    assert!(striker.spare(&name(1)).is_some() && striker.spare(&name(0)).is_none());
-    assert!(striker.shared.lock().of.is_empty());
+    assert!(matches!(striker.settle(&name(1)), Ok(Strike::Late(1..))));
+    assert!(!striker.shared.lock().of.contains_key(&name(1)));
+    assert_eq!(striker.settle(&name(0)), Ok(Strike::None));
+    assert!(striker.shared.lock().of.contains_key(&name(0)), "that is another tenure's");
+}
+
+#[test]
+fn a_strike_that_is_due_or_under_way_may_still_hit_what_is_started() {
+    let dir = tempfile::tempdir().unwrap();
+    let shared = Shared::new().unwrap();
+    shared.aim(&name(0), leases::now().after(FAR_NS), || killers(dir.path(), 0));
+    shared.strike(&name(0));
+    assert_eq!(shared.settle(&name(0)), Err(NotOver));
+    shared.alarm.ring().unwrap();
+    let (taken, _) = shared.take_due(None).unwrap();
+    assert_eq!(shared.settle(&taken), Err(NotOver));
+    assert!(shared.take_due(Some(&taken)).is_none());
+    assert_eq!(shared.settle(&taken), Ok(Strike::Late(0)));
+    assert_eq!(shared.settle(&taken), Ok(Strike::None));
 }
