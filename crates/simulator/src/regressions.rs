@@ -10,6 +10,9 @@ mod rounds;
 mod site;
 mod wishes;
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use sitegate_protocol::{
     Body, Caller, Command, CommandId, Epoch, Event, Frame, Header, Intent, Key, Lsn, MemberId, Ownership,
     Reply, Role, RoundView, TicketSettings, TicketView, Token,
@@ -178,6 +181,23 @@ impl Stage {
     fn noted(&self, i: usize, is: impl Fn(&sitegate_protocol::Note) -> bool) -> bool {
         self.world.noted.iter().flatten().any(|(_, at, note)| *at == i && is(note))
     }
+}
+
+/// What `from` says from now on, and `is` lets through.
+fn overhear(
+    s: &mut Stage,
+    from: usize,
+    is: impl Fn(&Body) -> bool + 'static,
+    lost: impl Fn(&Body) -> bool + 'static,
+) -> Rc<RefCell<Vec<Body>>> {
+    let said = Rc::new(RefCell::new(Vec::new()));
+    let into = Rc::clone(&said);
+    s.world.lost = Some(Box::new(move |sender, _, frame| {
+        let bodies = frame.bodies.iter().filter(|body| sender == from && is(body));
+        into.borrow_mut().extend(bodies.cloned());
+        sender == from && frame.bodies.iter().any(&lost)
+    }));
+    said
 }
 
 /// A ticket that is not like others.

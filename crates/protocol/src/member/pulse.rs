@@ -102,7 +102,8 @@ impl Member {
     /// silent too when nobody hears it.
     fn find_bar(&self, now: Now) -> Option<Bar> {
         let Some(smallest) = self.smallest_expire() else { return self.find_bar_when_idle(now) };
-        // A beat writes if nothing was committed for an eighth, the next one finds that: later only if the disk stood still.
+        // A beat writes if nothing was committed for an eighth, the next one finds that: later only if the disk stood still, or
+        // this process did.
         let beats = self.settings.timing.heartbeat.times(2);
         let stall = smallest.divided(4).max(smallest.divided(8).plus(beats));
         let stands = now.since_at_most(self.pulse.last_commit) > stall;

@@ -3,7 +3,9 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use sitegate_protocol::{Ballot, Bar, Body, Command, Frame, Key, Note, StandbyMode, Value};
+use sitegate_protocol::{
+    Ballot, Bar, Body, Command, Effects, Event, Frame, Key, Member, Note, Span, StandbyMode, Turn, Value,
+};
 
 use super::*;
 
@@ -30,6 +32,71 @@ fn a_site_whose_fence_daemon_does_not_answer_falls_silent() {
     s.run(4 * SECOND); // less than E
     assert!(s.noted(PARIS, |note| *note == Note::Barred(Bar::Fence)));
     s.wait_for(10 * SECOND, "lyon takes over", |s| s.holder() == Some(LYON));
+}
+
+/// A period of 250 ms: a disk counts as standing still after a quarter of E, long before the site is unheard.
+fn quick() -> Plan {
+    let mut plan = plan(vec![db()], 5 * MS, MS);
+    plan.settings.timing.heartbeat = Span::from_millis(250);
+    plan
+}
+
+fn pings(body: &Body) -> bool {
+    matches!(body, Body::Ping { .. })
+}
+
+fn beats(body: &Body) -> bool {
+    pings(body) || matches!(body, Body::Heartbeat { .. })
+}
+
+/// Otherwise one that is stopped again and again would be renewed whenever it runs, and never get to release.
+#[test]
+fn a_site_that_was_stopped_pings_until_a_commit_has_ended() {
+    let mut s = Stage::held_with(quick());
+    let token = s.token(PARIS);
+    s.world.freeze(PARIS, 1700 * MS);
+    let said = overhear(&mut s, PARIS, beats, |_| false);
+    s.run(1710 * MS);
+    assert!(!said.borrow().is_empty() && said.borrow().iter().all(pings), "{said:?}");
+    assert!(s.noted(PARIS, |note| *note == Note::Barred(Bar::Disk)));
+    said.borrow_mut().clear();
+    s.run(300 * MS);
+    assert!(!said.borrow().is_empty() && !said.borrow().iter().any(pings), "{said:?}");
+    assert_eq!(s.token(PARIS), token);
+}
+
+/// The ticket loop is stuck: its turn gets longer and longer, and the commit of that does not end. Neither the simulator nor the
+/// daemon tells a member the time while it commits, so no run comes here: what it then does is the member's own rule.
+#[test]
+fn a_member_that_is_told_the_time_while_its_commit_does_not_end_pings() {
+    let mut s = Stage::held_with(quick());
+    s.slow_disk(PARIS, 60 * SECOND);
+    s.wait_for(SECOND, "a commit has begun", |s| s.process(PARIS).committing.is_some());
+    let (clocks, mut disk) = (s.world.nodes[PARIS].clocks, s.world.nodes[PARIS].disk.clone());
+    let mut member = s.process(PARIS).member.clone();
+    let mut turn = s.process(PARIS).committing.clone().expect("it has begun");
+    let mut time = s.world.time;
+    for _ in 0..7 {
+        time += 250 * MS;
+        turn.add(member.handle(clocks.now(time), Event::Tick));
+    }
+    let mut end = |member: &mut Member, turn: Turn, time: Time| {
+        let committed = turn.commit(&mut disk).expect("it takes nothing back");
+        let Effects { frames, notes, .. } = committed.effects(member, clocks.now(time));
+        let to_lyon = frames.into_iter().filter(|(to, _)| *to == id_of(LYON));
+        let said: Vec<Body> = to_lyon.flat_map(|(_, frame)| frame.bodies).filter(beats).collect();
+        (said, notes)
+    };
+    let (said, notes) = end(&mut member, turn, time);
+    assert!(said.is_sorted_by_key(pings) && said.last().is_some_and(pings), "{said:?}");
+    assert_eq!(notes, [Note::Barred(Bar::Disk)]);
+
+    time += 250 * MS;
+    let mut turn = Turn::new();
+    turn.add(member.handle(clocks.now(time), Event::Tick));
+    let (said, notes) = end(&mut member, turn, time);
+    assert!(matches!(said[..], [Body::Heartbeat { .. }]), "{said:?}");
+    assert_eq!(notes, [Note::Unbarred]);
 }
 
 /// The lease has run out while its beginning was written; whoever waited for it may have begun already.

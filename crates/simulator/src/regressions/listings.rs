@@ -1,31 +1,11 @@
 //! Listings, whose questions renew as heartbeats do.
 
-use std::cell::RefCell;
-use std::rc::Rc;
-
 use sitegate_protocol::Body;
 
 use super::*;
 
 fn ask(seq: Option<u64>) -> Body {
     Body::ListAsk { seq, after: None }
-}
-
-/// What `from` says from now on, and `is` lets through.
-fn overhear(
-    s: &mut Stage,
-    from: usize,
-    is: impl Fn(&Body) -> bool + 'static,
-    lost: impl Fn(&Body) -> bool + 'static,
-) -> Rc<RefCell<Vec<Body>>> {
-    let said = Rc::new(RefCell::new(Vec::new()));
-    let into = Rc::clone(&said);
-    s.world.lost = Some(Box::new(move |sender, _, frame| {
-        let bodies = frame.bodies.iter().filter(|body| sender == from && is(body));
-        into.borrow_mut().extend(bodies.cloned());
-        sender == from && frame.bodies.iter().any(&lost)
-    }));
-    said
 }
 
 #[test]
