@@ -137,6 +137,37 @@ fn who_hears_of_a_life_from_others_still_compares_what_it_tells() {
     assert!(s.votes(TIEBREAK), "it has forgotten nothing since");
 }
 
+/// A healthy one that is held to it starts again; and where two others have gone by then, it never finds enough witnesses.
+#[test]
+fn a_readmitted_member_is_not_held_to_what_its_earlier_identity_has_told() {
+    let (fourth, fifth) = (3, 4);
+    let mut s = Stage::born_with(five());
+    for _ in 0..5 {
+        s.ask(PARIS, Command::Pause(db()));
+        s.run(200 * MS);
+        s.ask(PARIS, Command::Resume(db()));
+        s.run(200 * MS);
+    }
+    let told = s.world.nodes[TIEBREAK].disk.lsn;
+    s.world.power_off(TIEBREAK);
+    s.isolate(LYON, Time::MAX / 2);
+    // Nobody else has heard of so many commits in the life that it lives now.
+    [PARIS, fourth, fifth].into_iter().for_each(|i| s.restart_member(i));
+    s.world.nodes[TIEBREAK].disk = Disk::new(Identity(99));
+    s.world.boot(TIEBREAK);
+    s.run(3 * SECOND);
+    s.ask(PARIS, Command::Readmit(id_of(TIEBREAK)));
+    s.wait_for(20 * SECOND, "tiebreak votes", |s| s.votes(TIEBREAK));
+    assert!(s.world.nodes[TIEBREAK].disk.lsn < told);
+    s.world.power_off(fourth);
+    s.world.power_off(fifth);
+    s.world.network.heal();
+    s.run(5 * SECOND);
+    s.ask(PARIS, Command::Grant(db(), id_of(PARIS)));
+    s.wait_for(5 * SECOND, "three of five agree", |s| s.holder().is_some());
+    assert!(!s.noted(TIEBREAK, |note| *note == Note::RolledBack));
+}
+
 /// Paris has confirmed its list before it was born, and lyon, whom tiebreak waits for, is gone.
 #[test]
 fn an_unborn_member_hears_of_the_birth_of_those_who_have_confirmed_its_list() {
