@@ -44,7 +44,7 @@ TOGETHER = 1000
 FAR_NS = 3600 * 10**9
 LAST_WORDS = 2000
 TAKEN_MIB = 64  # at a time
-LATE = re.compile(r"was struck at its deadline.*late_us=(\d+)")
+LATE = re.compile(r"was struck after its deadline.*late_us=(\d+)")
 CONFIG = """state-dir = "{directory}/state"
 runtime-dir = "{run}"
 concurrency = 32

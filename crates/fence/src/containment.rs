@@ -20,7 +20,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::config::ContainmentChoice;
 use crate::keeper::Errand;
-use crate::strike::{NotOver, Strike, Striker};
+use crate::strike::{Striker, Striking};
 
 mod id;
 mod joined;
@@ -42,8 +42,12 @@ const ID_FILE: &str = "containment-id";
 /// The file in the runtime directory that lists below which groups earlier daemons of this boot have put things.
 const PARENTS_FILE: &str = "cgroup-parents";
 
-/// How often to look whether a strike is over, which it mostly is when all else is.
-const STRIKE_LOOK: Duration = Duration::from_millis(1);
+/// How often to look at what a kill waits for, which is mostly over.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+/// Which share of a kill's time a strike may take beyond it.
+const STRIKE_SHARE: u32 = 8;
+const STARTING: &str = "the kernel has not yet come back from starting one more program";
+const STRIKING: &str = "they may be, but the kernel has not yet come back from the strike at the deadline";
 
 /// Runs programs under keepers and kills them.
 #[derive(Clone, Debug)]
@@ -55,8 +59,8 @@ pub struct Containment {
     parents: Vec<Cgroup>,
     joined: Joined,
     sweeper: Sweeper,
-    of_plans: Starter,
-    of_others: Starter,
+    of_plans: Arc<Starter>,
+    of_others: Arc<Starter>,
     striker: Arc<Striker>,
     /// The program that is run as a keeper.
     keeper: PathBuf,
@@ -115,8 +119,8 @@ impl Containment {
         let parent = parent.map(|below| below.child(&format!("sitegate-{id}")));
         let parents = remember_parent(&runtime_dir.join(PARENTS_FILE), parent.as_ref())?;
         let sweeper = Sweeper::start().map_err(ContainmentError::Thread)?;
-        let of_plans = Starter::start("starter-plans").map_err(ContainmentError::Thread)?;
-        let of_others = Starter::start("starter").map_err(ContainmentError::Thread)?;
+        let starter = |name| Starter::start(name).map(Arc::new).map_err(ContainmentError::Thread);
+        let (of_plans, of_others) = (starter("starter-plans")?, starter("starter")?);
         let striker = Arc::new(Striker::start().map_err(ContainmentError::Thread)?);
         let joined = Joined::load(runtime_dir);
         let keeper = OWN_PROGRAM.into();
@@ -135,8 +139,8 @@ impl Containment {
         if self.parent.is_some() { "cgroup" } else { "tree" }
     }
 
-    /// Runs an errand under a keeper, in the role `role` of its resource, unless `cancel` comes first, which is given back. The
-    /// keeper passes `stdin` on if the errand says so. Not to be dropped before it ends.
+    /// Runs an errand under a keeper, in the role `role` of its resource, unless `cancel` comes before its turn; tells whether it
+    /// came while it was being started. The keeper passes `stdin` on if the errand says so. Not to be dropped before it ends.
     ///
     /// # Errors
     /// [`StartError`]; what happens to the program, the keeper reports.
@@ -146,15 +150,15 @@ impl Containment {
         role: Role,
         mut env: BTreeMap<String, String>,
         stdin: Stdio,
-        cancel: oneshot::Receiver<()>,
-    ) -> Result<(Contained, oneshot::Receiver<()>), StartError> {
+        cancel: &mut oneshot::Receiver<()>,
+    ) -> Result<(Contained, bool), StartError> {
         let (name, resource) = (role.name(), errand.resource.file_name());
         let group = self.parent.as_ref().map(|parent| parent.child(&resource).child(&name));
         errand.cgroup = group.as_ref().map(|group| group.path().to_path_buf());
         env.insert(MARK_VARIABLE.to_owned(), self.mark(&errand.resource, Some(&name)));
         let (keeper, arguments) = (self.keeper.clone(), errand.arguments());
         let starter = if role.of_plan() { &self.of_plans } else { &self.of_others };
-        starter.run(Job { keeper, arguments, group, env, stdin, cancel }).await
+        starter.run(Job { resource: errand.resource, keeper, arguments, group, env, stdin }, cancel).await
     }
 
     /// Kills all that was run for a resource, in one role or in all, and waits until nothing is left.
@@ -175,35 +179,36 @@ impl Containment {
         // Whoever has joined belongs to no role that is killed alone.
         let processes = if role.is_none() { self.joined.of(resource) } else { BTreeSet::new() };
         let target = Target { mark: self.mark(resource, role), cgroups, processes: processes.clone() };
+        if role.is_some() {
+            return self.sweeper.kill(target, within).await;
+        }
         let began = Instant::now();
-        let mut killed = self.sweeper.kill(target, within).await;
-        if role.is_none() && killed.is_ok() {
-            let struck = self.settle_strike(resource, within.saturating_sub(began.elapsed())).await;
-            killed = killed.and_then(|swept| struck.map(|()| swept));
-        }
-        if killed.is_ok() {
-            self.joined.forget(resource, &processes);
-        }
-        killed
+        let left = || within.saturating_sub(began.elapsed());
+        wait_until(left(), || !self.is_starting(resource))
+            .await
+            .map_err(|()| NotSwept(STARTING.to_owned()))?;
+        let swept = self.sweeper.kill(target, left()).await?;
+        // It is over by now, unless the kernel hangs in it: that gets a little longer.
+        let left = left().max(within / STRIKE_SHARE);
+        wait_until(left, || self.is_struck(resource)).await.map_err(|()| NotSwept(STRIKING.to_owned()))?;
+        self.joined.forget(resource, &processes);
+        Ok(swept)
     }
 
-    /// A strike that is late must not hit what the next tenure starts.
-    async fn settle_strike(&self, resource: &Name, within: Duration) -> Result<(), NotSwept> {
-        let over = async {
-            loop {
-                match self.striker.settle(resource) {
-                    Ok(strike) => return strike,
-                    Err(NotOver) => sleep(STRIKE_LOOK).await,
-                }
+    fn is_starting(&self, resource: &Name) -> bool {
+        self.of_plans.is_starting(resource) || self.of_others.is_starting(resource)
+    }
+
+    /// Whether no strike can come any more, and hit what the next tenure starts.
+    fn is_struck(&self, resource: &Name) -> bool {
+        match self.striker.settle(resource) {
+            Ok(Some(late_ns @ 1..)) => {
+                tracing::info!(ticket = %resource, late_us = late_ns / 1000, "was struck after its deadline");
+                true
             }
-        };
-        match timeout(within, over).await {
-            Ok(Strike::Late(late_ns @ 1..)) => {
-                tracing::info!(ticket = %resource, late_us = late_ns / 1000, "was struck at its deadline");
-                Ok(())
-            }
-            Ok(Strike::None | Strike::Late(0)) => Ok(()),
-            Err(_elapsed) => Err(NotSwept(NotOver.to_string())),
+            // Nothing was, or that was ordered before the deadline.
+            Ok(None | Some(0)) => true,
+            Err(Striking) => false,
         }
     }
 
@@ -236,6 +241,15 @@ impl Containment {
         let (id, resource) = (&self.id, resource.file_name());
         role.map_or_else(|| format!("{id}/{resource}"), |role| format!("{id}/{resource}/{role}"))
     }
+}
+
+async fn wait_until(within: Duration, is_over: impl Fn() -> bool) -> Result<(), ()> {
+    let over = async {
+        while !is_over() {
+            sleep(LOOK_EVERY).await;
+        }
+    };
+    timeout(within, over).await.map_err(|_elapsed| ())
 }
 
 /// Adds `parent` to the places where groups may be, and gives all of them.
@@ -276,6 +290,17 @@ mod tests {
             [a, b, c],
             "also where it cannot be written down"
         );
+    }
+
+    #[tokio::test]
+    async fn a_kill_of_all_waits_for_what_is_just_being_started() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = Containment::set_up(&ContainmentChoice::Tree, dir.path(), dir.path()).unwrap();
+        let [db, web] = ["db", "web"].map(|name| Name::new(name).unwrap());
+        let hangs = Containment { of_others: Arc::new(Starter::hanging(&db)), ..tree };
+        let error = hangs.kill(&db, None, Duration::from_millis(10)).await.unwrap_err();
+        assert_eq!(error.0, STARTING);
+        hangs.kill(&web, None, Duration::from_secs(30)).await.unwrap();
     }
 
     #[test]

@@ -154,7 +154,8 @@ pub async fn run(config: Config, path: &Path, filter: LogFilter) -> Result<(), D
     reloader.manager.stopping();
     core.say_goodbye();
     store.finish();
-    drop(locks);
+    // Held until the process ends, since its threads may be in the middle of a kill.
+    std::mem::forget(locks);
     Ok(())
 }
 

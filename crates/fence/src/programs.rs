@@ -18,14 +18,16 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 pub use crate::containment::Role;
-use crate::containment::{Contained, Containment};
+use crate::containment::{Contained, Containment, StartError};
 use crate::keeper::{Errand, Lease, Report};
 use crate::store::with_causes;
 
 mod ending;
+mod places;
 
 use ending::Ending;
 pub use ending::Exited;
+pub use places::Places;
 
 /// One run of a program.
 #[derive(Clone, Debug)]
@@ -90,6 +92,8 @@ pub struct Programs {
     pub leases: PathBuf,
     /// How long killing may take.
     pub kill_within: Duration,
+    /// Where `start` and `stop` run.
+    pub places: Places,
 }
 
 /// How long the last words of a `start` that failed may take to arrive, while what it left running holds the pipe.
@@ -112,9 +116,15 @@ impl Programs {
     ///
     /// # Errors
     /// Why it did not run to its end, or left something that would not die; as a sentence for people.
-    pub async fn exit(&self, run: &Run, cancel: oneshot::Receiver<()>) -> Result<Exited, String> {
+    pub async fn exit(&self, run: &Run, mut cancel: oneshot::Receiver<()>) -> Result<Exited, String> {
         let role = run.role.name();
+        let mut _place = None;
         if run.role.of_tenure() {
+            // What an earlier run leaves is killed before this one begins, and not with it.
+            _place = tokio::select! {
+                place = self.places.take(&run.resource, &role) => Some(place),
+                _ = &mut cancel => return Err(StartError::GivenUp.to_string()),
+            };
             // A program begins with an empty place: whatever an earlier run left there, its keeper's daemon perhaps gone,
             // must not run beside this one.
             self.kill(&run.resource, &role)
@@ -130,8 +140,12 @@ impl Programs {
             argv: run.command.iter().map(Into::into).collect(),
         };
         let stdin = run.input.stdin().map_err(|e| format!("there is no room for its input: {e}"))?;
-        let started = self.containment.run(errand, run.role, environment(run), stdin, cancel).await;
-        let (contained, cancel) = started.map_err(|e| with_causes(&e))?;
+        let started = self.containment.run(errand, run.role, environment(run), stdin, &mut cancel).await;
+        let (contained, given_up) = started.map_err(|e| with_causes(&e))?;
+        if given_up {
+            // It has told that once, and would not do so again.
+            cancel = oneshot::channel().1;
+        }
         let (outcome, left_over) = self.watch(run, contained, cancel).await;
         if left_over && let Err(left) = self.kill(&run.resource, &role).await {
             return Err(match outcome {

@@ -1,12 +1,13 @@
 //! The first strike: at its deadline, or as soon as it is to be fenced, a thread that does nothing else kills what is in the control
 //! groups of a resource.
 //!
-//! It decides nothing. The deadman fences, and kills until it is proven that nothing is left; but the loop that carries that out
-//! allocates memory, writes the leases and answers clients. Between a deadline and the strike there is none of that: a thread that
-//! sleeps, a lock under which nobody does more than to look at some numbers, and two system calls. It strikes even while the loop
-//! hangs.
+//! It decides nothing, and nothing rests on it. The deadman fences, and kills until it is proven that nothing is left; but the loop
+//! that carries that out allocates memory, writes the leases and answers clients. Between a deadline and the strike there is none
+//! of that: a thread that sleeps, a lock that nobody holds for longer than a look at all aims, and three system calls. It strikes
+//! even while the loop hangs.
 //!
-//! A deadline that is being changed is held meanwhile: what was extended in time is not struck, however close it was.
+//! A deadline that is being changed is held meanwhile: what was extended in time is not struck, however close it was. A strike is
+//! called off when all is dead before it has begun, and waited for when it has: none hits the next tenure.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -16,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use sitegate_fence_client::wire::{Deadline, Instant, Name};
-use sitegate_host::cgroup::Killer;
+use sitegate_host::cgroup::{Cgroup, Killer};
 use sitegate_host::clock::ThreadAlarm;
 use tracing::error;
 
@@ -96,33 +97,32 @@ impl Striker {
         self.shared.strike(resource);
     }
 
-    /// Whether no strike is due or under way that could still hit what is started from now on; and forgets one that is over.
+    /// Calls off a strike that has not begun, and forgets one that is over. If there was one, tells how long after the deadline it
+    /// began, ns. An aim at a deadline ahead stays: it is another tenure's.
     ///
     /// # Errors
-    /// [`NotOver`].
-    pub fn settle(&self, resource: &Name) -> Result<Strike, NotOver> {
+    /// [`Striking`].
+    pub fn settle(&self, resource: &Name) -> Result<Option<u64>, Striking> {
         self.shared.settle(resource)
     }
 }
 
-/// What has become of a resource's strike.
+/// It is in the middle of a strike, which could still hit what is started from now on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Strike {
-    /// There was none.
-    None,
-    /// It began so long after the deadline, ns; 0 if before.
-    Late(u64),
-}
-
-/// It has yet to strike, or is in the middle of that.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the thread that strikes first has not done so")]
-pub struct NotOver;
+pub struct Striking;
 
 /// The first nanosecond of the boot is long past.
 const AT_ONCE: Deadline = Deadline { boot_ns: 1, raw_ns: 1 };
 
 impl Aim {
+    fn rings(&self) -> Option<Deadline> {
+        match self.state {
+            State::Aimed => Some(self.deadline),
+            State::Due => Some(AT_ONCE),
+            State::Held | State::Striking | State::Struck => None,
+        }
+    }
+
     fn is_due(&self, now: Instant) -> bool {
         match self.state {
             State::Aimed => self.deadline.passed(now),
@@ -146,6 +146,7 @@ impl Shared {
     }
 
     fn serve(&self) {
+        self.rehearse();
         loop {
             if let Err(error) = self.alarm.ring() {
                 return error!(
@@ -159,6 +160,13 @@ impl Shared {
         }
     }
 
+    /// Goes the whole way once, so that the pages on it are there, and locked, when it counts.
+    fn rehearse(&self) {
+        let nobody = Cgroup::at("/proc/self/none").killer();
+        let _ = nobody.and_then(|killer| killer.kill());
+        self.strike_all();
+    }
+
     /// Strikes whatever is due, and sets the alarm for the next.
     fn strike_all(&self) {
         let mut last = None;
@@ -169,9 +177,13 @@ impl Shared {
             }
             last = Some(resource);
         }
+        self.sleep_until_next();
+    }
+
+    /// Sets the alarm anew, whatever has become of it: what was made due meanwhile may lie before what was just struck.
+    fn sleep_until_next(&self) {
         let mut aims = self.lock();
-        let aimed = aims.of.values().filter(|aim| aim.state == State::Aimed);
-        aims.rings = aimed.map(|aim| aim.deadline).reduce(Deadline::earliest);
+        aims.rings = aims.of.values().filter_map(Aim::rings).reduce(Deadline::earliest);
         self.set_alarm(&aims);
     }
 
@@ -218,19 +230,17 @@ impl Shared {
         }
     }
 
-    fn settle(&self, resource: &Name) -> Result<Strike, NotOver> {
+    fn settle(&self, resource: &Name) -> Result<Option<u64>, Striking> {
         let mut aims = self.lock();
-        let Some(aim) = aims.of.get(resource) else { return Ok(Strike::None) };
-        match aim.state {
-            // The next tenure's, and no affair of whoever still asks for the last one.
-            State::Aimed | State::Held => Ok(Strike::None),
-            State::Due | State::Striking => Err(NotOver),
-            State::Struck => {
-                let late_ns = aim.late_ns;
-                aims.of.remove(resource);
-                Ok(Strike::Late(late_ns))
-            }
-        }
+        let Some(Aim { state, late_ns, .. }) = aims.of.get(resource) else { return Ok(None) };
+        let struck = match state {
+            State::Aimed | State::Held => return Ok(None),
+            State::Striking => return Err(Striking),
+            State::Due => None,
+            State::Struck => Some(*late_ns),
+        };
+        aims.of.remove(resource);
+        Ok(struck)
     }
 
     fn release(&self) {

@@ -186,9 +186,11 @@ fn set(timer: &OwnedFd, when: Option<(u64, u64)>) -> io::Result<()> {
 
 /// When on `CLOCK_BOOTTIME` to look whether the raw clock has got there.
 fn boot_estimate(raw: u64) -> u64 {
+    // First: whoever is interrupted between the two rings too early, not too late.
+    let boot = boot_ns();
     let rest = raw.saturating_sub(raw_ns());
     let sleep = if rest > RAW_AIM_NS { rest - rest / RAW_EARLY_SHARE } else { rest };
-    boot_ns().saturating_add(sleep)
+    boot.saturating_add(sleep)
 }
 
 #[cfg(test)]

@@ -308,7 +308,8 @@ impl Core {
                 armed.len(),
                 ns / 1_000_000
             ),
-            None => info!("ending; nothing is armed"),
+            None if self.is_idle() => info!("ending; nothing is armed"),
+            None => warn!("ending in the middle of a fence, which goes on when sitegate-fenced is back"),
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::config::{Config, ContainmentChoice};
 use crate::containment::Containment;
 use crate::deadman::{Deadman, Leases};
 use crate::leases;
-use crate::programs::Programs;
+use crate::programs::{Places, Programs};
 use crate::reboot::Restarter;
 
 pub(super) fn core(dir: &Path, text: &str, restarter: Restarter) -> (Core, mpsc::Receiver<Done>) {
@@ -19,7 +19,8 @@ pub(super) fn core(dir: &Path, text: &str, restarter: Restarter) -> (Core, mpsc:
         config.resources.iter().map(|(n, r)| (n.clone(), r.plan.schedule(config.kill_within))).collect();
     let deadman = Deadman::recover(leases::now(), 1, schedules, [].into(), &Leases::new());
     let containment = Containment::set_up(&ContainmentChoice::Tree, dir, dir).unwrap();
-    let programs = Programs { containment, leases: dir.join("leases"), kill_within: config.kill_within };
+    let (leases, kill_within) = (dir.join("leases"), config.kill_within);
+    let programs = Programs { containment, leases, kill_within, places: Places::default() };
     let (done, ends) = mpsc::channel(ENDS_MAX);
     (Core::new(config, deadman, programs, "this boot".to_owned(), restarter, [], done), ends)
 }

@@ -20,7 +20,7 @@ use crate::deadman::{Deadman, Leases, Record};
 use crate::journal::{self, Boots, Journal, Loaded};
 use crate::leases;
 use crate::plan::{Driver, Level, Plan};
-use crate::programs::Programs;
+use crate::programs::{Places, Programs};
 use crate::reboot::{Restarter, restart_machine};
 use crate::store::{Store, with_causes};
 
@@ -58,8 +58,8 @@ pub(super) fn set_up(mut config: Config) -> Result<(Locks, Core, Store, mpsc::Re
 
     raise_open_files(&config);
     let site = config.site.clone().or_else(|| remembered_site(&config.state_dir));
-    let programs =
-        Programs { containment, leases: leases_file, kill_within: for_sweeper(config.kill_within) };
+    let (kill_within, places) = (for_sweeper(config.kill_within), Places::default());
+    let programs = Programs { containment, leases: leases_file, kill_within, places };
     let store = Store::start(journal).map_err(DaemonError::machine("start a thread"))?;
     let restarter = Restarter::start(restart_machine).map_err(DaemonError::machine("start a thread"))?;
     let (done, ends) = mpsc::channel(ENDS_MAX);

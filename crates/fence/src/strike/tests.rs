@@ -2,8 +2,6 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use sitegate_host::cgroup::Cgroup;
-
 use super::*;
 
 /// How long a busy machine may take.
@@ -86,23 +84,46 @@ fn the_thread_strikes_at_the_deadline_and_once() {
     striker.aim(&name(1), soon, || unreachable!("it is known"));
     striker.shared.strike_all();
     assert!(!is_struck(dir.path(), 1));
-    assert!(matches!(striker.settle(&name(1)), Ok(Strike::Late(1..))));
+    assert!(matches!(striker.settle(&name(1)), Ok(Some(1..))));
     assert!(!striker.shared.lock().of.contains_key(&name(1)));
-    assert_eq!(striker.settle(&name(0)), Ok(Strike::None));
+    assert_eq!(striker.settle(&name(0)), Ok(None));
     assert!(striker.shared.lock().of.contains_key(&name(0)), "that is another tenure's");
 }
 
 #[test]
-fn a_strike_that_is_due_or_under_way_may_still_hit_what_is_started() {
+fn a_strike_is_called_off_or_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     let shared = Shared::new().unwrap();
-    shared.aim(&name(0), leases::now().after(FAR_NS), || killers(dir.path(), 0));
+    let far = leases::now().after(FAR_NS);
+    (0..2).for_each(|i| shared.aim(&name(i), far, || killers(dir.path(), i)));
     shared.strike(&name(0));
-    assert_eq!(shared.settle(&name(0)), Err(NotOver));
+    assert_eq!(shared.settle(&name(0)), Ok(None));
+    shared.strike_all();
+    assert!(!is_struck(dir.path(), 0), "all was dead before");
+
+    shared.strike(&name(1));
+    let (taken, _) = shared.take_due(None).unwrap();
+    assert_eq!(shared.settle(&taken), Err(Striking));
+    assert!(shared.take_due(Some(&taken)).is_none());
+    assert_eq!(shared.settle(&taken), Ok(Some(0)));
+    assert!(shared.lock().of.is_empty());
+}
+
+/// Fences come in any order, also while the thread is in the middle of striking at what comes after.
+#[test]
+fn what_becomes_due_during_a_strike_is_not_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let shared = Shared::new().unwrap();
+    let (far, past) = (leases::now().after(FAR_NS), leases::now().after(0));
+    shared.aim(&name(0), far, || killers(dir.path(), 0));
+    shared.aim(&name(1), past, || killers(dir.path(), 1));
     shared.alarm.ring().unwrap();
     let (taken, _) = shared.take_due(None).unwrap();
-    assert_eq!(shared.settle(&taken), Err(NotOver));
+    assert_eq!(taken, name(1));
+    shared.strike(&name(0));
     assert!(shared.take_due(Some(&taken)).is_none());
-    assert_eq!(shared.settle(&taken), Ok(Strike::Late(0)));
-    assert_eq!(shared.settle(&taken), Ok(Strike::None));
+    shared.sleep_until_next();
+    shared.alarm.ring().unwrap();
+    shared.strike_all();
+    assert!(is_struck(dir.path(), 0));
 }

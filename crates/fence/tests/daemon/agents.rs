@@ -260,8 +260,12 @@ fn trial(
     fs::create_dir_all(&dir).unwrap();
     let containment = Containment::set_up(&site.choice(), &dir, &dir).unwrap();
     let containment = containment.with_keeper(env!("CARGO_BIN_EXE_sitegate-fenced"));
-    let programs =
-        programs::Programs { containment, leases: dir.join("leases"), kill_within: Duration::from_secs(20) };
+    let programs = programs::Programs {
+        containment,
+        leases: dir.join("leases"),
+        kill_within: Duration::from_secs(20),
+        places: programs::Places::default(),
+    };
     let agent = Agent {
         name: agent.to_owned(),
         options: [].into(),
