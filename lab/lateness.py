@@ -129,7 +129,7 @@ class Daemon:
     def __init__(self, programs, directory, resources):
         # Leases and socket lie in memory, as /run does; the state on a disk.
         self.run = Path(tempfile.mkdtemp(prefix="lateness-", dir="/dev/shm"))
-        self.directory, self.resources, self.token, self.struck = directory, resources, 0, 0
+        self.directory, self.resources, self.token, self.fenced, self.struck = directory, resources, 0, 0, 0
         text = CONFIG.format(directory=directory, run=self.run)
         text += "".join(RESOURCE.format(i=i, run=self.run) for i in range(resources))
         (directory / "fenced.toml").write_text(text)
@@ -158,20 +158,18 @@ class Daemon:
         self.asks.ask_all([{"op": "start", "resource": n, "token": self.token} for n in names])
         return {name: int((self.run / f"{name}.pid").read_text()) for name in names}
 
-    def strikes(self):
-        """How late each first strike was so far, in ns, in the order of the log."""
-        return [int(late) * 1000 for late in LATE.findall(self.log.read_text())]
-
-    def expect_strikes(self, count):
-        """Waits until the log, which is written aside, tells of so many more."""
-        if "containment=\"tree\"" in self.log.read_text():
-            return
-        self.struck += count
+    def strikes(self, count):
+        """How late the first strikes at these `count` resources were, in ns, once the log, which is written aside, tells of all their
+        receipts. Fewer than that, if all was dead before a strike began, and none without control groups."""
+        self.fenced += count
         until = time.monotonic() + PATIENCE_S
-        while len(self.strikes()) < self.struck:
+        while (text := self.log.read_text()).count("fenced: ") < self.fenced:
             if time.monotonic() > until:
-                raise SystemExit(f"error: {self.struck} deadlines have passed, struck at were {len(self.strikes())}")
+                raise SystemExit(f"error: the log does not tell of {self.fenced} receipts: {text[-LAST_WORDS:]}")
             time.sleep(0.1)
+        late = [int(us) * 1000 for us in LATE.findall(text)]
+        new, self.struck = late[self.struck:], len(late)
+        return new
 
     def stop(self):
         self.process.terminate()
@@ -206,7 +204,7 @@ class Watcher(threading.Thread):
 
 
 def let_pass(daemon, count, spacing_s):
-    """Lets so many deadlines pass; for each the spans until all came of it, in ns."""
+    """Lets so many deadlines pass; for each the spans until all came of it, in ns; and how late the strikes were."""
     watcher = Watcher(daemon.start_all(count))
     watcher.start()
     deadlines = {f"r{i}": now(int((AHEAD_S + i * spacing_s) * 1e9)) for i in range(count)}
@@ -221,12 +219,11 @@ def let_pass(daemon, count, spacing_s):
             due = deadlines[event["resource"]]
             spans[event["resource"]] = {"decided": since(due, event["began"]), "receipt": since(due, at)}
     watcher.join(PATIENCE_S)
-    daemon.expect_strikes(count)
     for name in deadlines:
         if name not in watcher.died:
             raise SystemExit(f"error: there is a receipt for {name}, whose process lives")
         spans[name]["killed"] = since(deadlines[name], watcher.died[name])
-    return list(spans.values())
+    return list(spans.values()), daemon.strikes(count)
 
 
 def in_ms(ns):
@@ -312,19 +309,19 @@ def measure(arguments, kind, directory):
     try:
         with load(kind, directory, arguments.leave_mib):
             rounds = [let_pass(daemon, RESOURCES, SPACING_S) for _ in range(-(-arguments.deadlines // RESOURCES))]
-            together = let_pass(daemon, TOGETHER, 0)
+            together, strikes_together = let_pass(daemon, TOGETHER, 0)
     except (ConnectionError, queue.Empty) as error:
         raise SystemExit(f"error: {error!r}; the last that it wrote:\n{daemon.log.read_text()[-LAST_WORDS:]}") from error
     finally:
         daemon.stop()
-    apart = [spans for each in rounds for spans in each]
+    apart = [spans for each, _ in rounds for spans in each]
+    strikes = [late for _, each in rounds for late in each]
     result = {what: distribution([spans[what] for spans in apart]) for what in ("decided", "killed", "receipt")}
-    strikes = daemon.strikes()
     if strikes:
-        result["struck"] = distribution(strikes[:len(apart)])
+        result["struck"] = distribution(strikes)
     result["together"] = {
         "n": TOGETHER,
-        "last_struck_ms": in_ms(max(strikes[len(apart):], default=0)),
+        "last_struck_ms": in_ms(max(strikes_together, default=0)),
         "first_killed_ms": in_ms(min(spans["killed"] for spans in together)),
         "last_killed_ms": in_ms(max(spans["killed"] for spans in together)),
         "last_receipt_ms": in_ms(max(spans["receipt"] for spans in together)),

@@ -4,26 +4,26 @@
 //! Groups and marks are nested: `<state directory>/<resource>/<role>`. A fence kills all of a resource, programs of an earlier
 //! daemon included; a run that overran is killed alone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sitegate_fence_client::wire::{Deadline, Name};
 use sitegate_host::cgroup::{Cgroup, Killer};
 use sitegate_host::durable::{self, DurableError};
-use sitegate_host::sweep::{MARK_VARIABLE, NotSwept, Sweeper, Swept, Target};
+use sitegate_host::sweep::{MARK_VARIABLE, Sweeper};
 use tokio::sync::oneshot;
-use tokio::time::{sleep, timeout};
 
 use crate::config::ContainmentChoice;
 use crate::keeper::Errand;
-use crate::strike::{Striker, Striking};
+use crate::strike::Striker;
 
 mod id;
 mod joined;
+mod kill;
 mod role;
 mod starter;
 
@@ -41,13 +41,6 @@ const OWN_PROGRAM: &str = "/proc/self/exe";
 const ID_FILE: &str = "containment-id";
 /// The file in the runtime directory that lists below which groups earlier daemons of this boot have put things.
 const PARENTS_FILE: &str = "cgroup-parents";
-
-/// How often to look at what a kill waits for, which is mostly over.
-const LOOK_EVERY: Duration = Duration::from_millis(1);
-/// Which share of a kill's time a strike may take beyond it.
-const STRIKE_SHARE: u32 = 8;
-const STARTING: &str = "the kernel has not yet come back from starting one more program";
-const STRIKING: &str = "they may be, but the kernel has not yet come back from the strike at the deadline";
 
 /// Runs programs under keepers and kills them.
 #[derive(Clone, Debug)]
@@ -139,8 +132,8 @@ impl Containment {
         if self.parent.is_some() { "cgroup" } else { "tree" }
     }
 
-    /// Runs an errand under a keeper, in the role `role` of its resource, unless `cancel` comes before its turn; tells whether it
-    /// came while it was being started. The keeper passes `stdin` on if the errand says so. Not to be dropped before it ends.
+    /// Runs an errand under a keeper, in the role `role` of its resource, unless `cancel` comes before its turn, or that does not
+    /// come `within` that time; tells whether `cancel` came while it was being started. The keeper passes `stdin` on if the errand says so. Not to be dropped before it ends.
     ///
     /// # Errors
     /// [`StartError`]; what happens to the program, the keeper reports.
@@ -148,6 +141,7 @@ impl Containment {
         &self,
         mut errand: Errand,
         role: Role,
+        within: Duration,
         mut env: BTreeMap<String, String>,
         stdin: Stdio,
         cancel: &mut oneshot::Receiver<()>,
@@ -158,58 +152,8 @@ impl Containment {
         env.insert(MARK_VARIABLE.to_owned(), self.mark(&errand.resource, Some(&name)));
         let (keeper, arguments) = (self.keeper.clone(), errand.arguments());
         let starter = if role.of_plan() { &self.of_plans } else { &self.of_others };
-        starter.run(Job { resource: errand.resource, keeper, arguments, group, env, stdin }, cancel).await
-    }
-
-    /// Kills all that was run for a resource, in one role or in all, and waits until nothing is left.
-    ///
-    /// # Errors
-    /// [`NotSwept`] with what is left after `within`.
-    pub async fn kill(
-        &self,
-        resource: &Name,
-        role: Option<&str>,
-        within: Duration,
-    ) -> Result<Swept, NotSwept> {
-        let group = |parent: &Cgroup| {
-            let all = parent.child(&resource.file_name());
-            role.map_or(all.clone(), |role| all.child(role))
-        };
-        let cgroups = self.parents.iter().map(group).collect();
-        // Whoever has joined belongs to no role that is killed alone.
-        let processes = if role.is_none() { self.joined.of(resource) } else { BTreeSet::new() };
-        let target = Target { mark: self.mark(resource, role), cgroups, processes: processes.clone() };
-        if role.is_some() {
-            return self.sweeper.kill(target, within).await;
-        }
-        let began = Instant::now();
-        let left = || within.saturating_sub(began.elapsed());
-        wait_until(left(), || !self.is_starting(resource))
-            .await
-            .map_err(|()| NotSwept(STARTING.to_owned()))?;
-        let swept = self.sweeper.kill(target, left()).await?;
-        // It is over by now, unless the kernel hangs in it: that gets a little longer.
-        let left = left().max(within / STRIKE_SHARE);
-        wait_until(left, || self.is_struck(resource)).await.map_err(|()| NotSwept(STRIKING.to_owned()))?;
-        self.joined.forget(resource, &processes);
-        Ok(swept)
-    }
-
-    fn is_starting(&self, resource: &Name) -> bool {
-        self.of_plans.is_starting(resource) || self.of_others.is_starting(resource)
-    }
-
-    /// Whether no strike can come any more, and hit what the next tenure starts.
-    fn is_struck(&self, resource: &Name) -> bool {
-        match self.striker.settle(resource) {
-            Ok(Some(late_ns @ 1..)) => {
-                tracing::info!(ticket = %resource, late_us = late_ns / 1000, "was struck after its deadline");
-                true
-            }
-            // Nothing was, or that was ordered before the deadline.
-            Ok(None | Some(0)) => true,
-            Err(Striking) => false,
-        }
+        let resource = errand.resource;
+        starter.run(Job { resource, role, within, keeper, arguments, group, env, stdin }, cancel).await
     }
 
     /// Sets the deadline at which the control groups of a resource are struck first of all. Without control groups there is nothing
@@ -241,15 +185,6 @@ impl Containment {
         let (id, resource) = (&self.id, resource.file_name());
         role.map_or_else(|| format!("{id}/{resource}"), |role| format!("{id}/{resource}/{role}"))
     }
-}
-
-async fn wait_until(within: Duration, is_over: impl Fn() -> bool) -> Result<(), ()> {
-    let over = async {
-        while !is_over() {
-            sleep(LOOK_EVERY).await;
-        }
-    };
-    timeout(within, over).await.map_err(|_elapsed| ())
 }
 
 /// Adds `parent` to the places where groups may be, and gives all of them.
@@ -290,17 +225,6 @@ mod tests {
             [a, b, c],
             "also where it cannot be written down"
         );
-    }
-
-    #[tokio::test]
-    async fn a_kill_of_all_waits_for_what_is_just_being_started() {
-        let dir = tempfile::tempdir().unwrap();
-        let tree = Containment::set_up(&ContainmentChoice::Tree, dir.path(), dir.path()).unwrap();
-        let [db, web] = ["db", "web"].map(|name| Name::new(name).unwrap());
-        let hangs = Containment { of_others: Arc::new(Starter::hanging(&db)), ..tree };
-        let error = hangs.kill(&db, None, Duration::from_millis(10)).await.unwrap_err();
-        assert_eq!(error.0, STARTING);
-        hangs.kill(&web, None, Duration::from_secs(30)).await.unwrap();
     }
 
     #[test]

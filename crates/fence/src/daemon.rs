@@ -6,6 +6,7 @@
 //! none of them is waited for.
 
 use std::io;
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -102,6 +103,8 @@ impl DaemonError {
 /// [`DaemonError`].
 pub async fn run(config: Config, path: &Path, filter: LogFilter) -> Result<(), DaemonError> {
     let (locks, mut core, mut store, mut done) = setup::set_up(config)?;
+    // Held until the process ends, since its threads may be in the middle of a kill.
+    let _locks = ManuallyDrop::new(locks);
     let mut signals = Signals::new().map_err(DaemonError::machine("handle signals"))?;
     let manager = ServiceManager::from_environment();
     let alarm = Alarm::new().map_err(DaemonError::machine("make a timer"))?;
@@ -154,8 +157,6 @@ pub async fn run(config: Config, path: &Path, filter: LogFilter) -> Result<(), D
     reloader.manager.stopping();
     core.say_goodbye();
     store.finish();
-    // Held until the process ends, since its threads may be in the middle of a kill.
-    std::mem::forget(locks);
     Ok(())
 }
 

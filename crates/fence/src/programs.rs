@@ -140,7 +140,8 @@ impl Programs {
             argv: run.command.iter().map(Into::into).collect(),
         };
         let stdin = run.input.stdin().map_err(|e| format!("there is no room for its input: {e}"))?;
-        let started = self.containment.run(errand, run.role, environment(run), stdin, &mut cancel).await;
+        let started =
+            self.containment.run(errand, run.role, run.within, environment(run), stdin, &mut cancel).await;
         let (contained, given_up) = started.map_err(|e| with_causes(&e))?;
         if given_up {
             // It has told that once, and would not do so again.

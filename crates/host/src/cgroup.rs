@@ -132,6 +132,12 @@ pub struct Killer {
 }
 
 impl Killer {
+    /// Goes the same way, and kills nothing.
+    #[must_use]
+    pub fn of_nothing() -> Self {
+        Self { file: c"/dev/null".to_owned() }
+    }
+
     /// As [`Cgroup::kill`].
     ///
     /// # Errors
@@ -194,6 +200,7 @@ mod tests {
         assert!(!group.populated().unwrap());
         group.kill().unwrap();
         group.killer().unwrap().kill().unwrap();
+        Killer::of_nothing().kill().unwrap();
         group.remove();
         assert!(Cgroup::at(dir.path()).usable().is_err(), "an ordinary directory is no control group");
     }

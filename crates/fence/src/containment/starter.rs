@@ -2,7 +2,7 @@
 //! milliseconds, and the loop that fences must not.
 //!
 //! One starts the programs of plans, the other all else, so that no plan waits for a thousand resources that are just being
-//! started. A kill of all of a resource waits for what is just being started of it: it would miss that.
+//! started. A kill of all of a resource may miss what is just being started of it: it waits for that, and kills again.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
@@ -11,14 +11,17 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use sitegate_fence_client::wire::Name;
 use sitegate_host::cgroup::Cgroup;
 use sitegate_host::spawn::{Running, SpawnError};
 use tokio::net::unix::pipe;
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, error::TryRecvError};
+use tokio::time::sleep;
 
+use super::Role;
 use crate::keeper;
 
 /// A program under its keeper.
@@ -41,6 +44,9 @@ pub enum StartError {
     /// The keeper could not be started; what happens to the program, the keeper reports.
     #[error(transparent)]
     Spawn(#[from] SpawnError),
+    /// The kernel hangs in another one.
+    #[error("was not started in time: the thread that starts programs hangs")]
+    Hangs,
     /// A thread is gone, which is a bug.
     #[error("the thread that starts programs has ended")]
     Gone,
@@ -50,6 +56,9 @@ pub enum StartError {
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) resource: Name,
+    pub(super) role: Role,
+    /// How long it may take, which is how long it is waited for here too.
+    pub(super) within: Duration,
     pub(super) keeper: PathBuf,
     /// The errand's arguments.
     pub(super) arguments: Vec<OsString>,
@@ -76,8 +85,8 @@ struct Queue {
     /// Whoever gives up takes his own away, so that these are no more than what runs at once, however long the kernel hangs.
     waiting: VecDeque<Waiting>,
     last: u64,
-    /// Whose program is just being started.
-    under_way: Option<Name>,
+    /// Which is just being started.
+    under_way: Option<(u64, Name)>,
     ended: bool,
 }
 
@@ -98,14 +107,18 @@ impl Starter {
         Ok(Self { shared })
     }
 
-    /// Starts a keeper, unless `cancel` comes before its turn. Once begun it is seen through; then it tells whether `cancel` came
-    /// meanwhile. Not to be dropped before it ends: nobody would look after what has been started.
+    /// Starts a keeper, unless `cancel` comes before its turn, or its turn does not. Once begun it is seen through; then it tells
+    /// whether `cancel` came meanwhile. Not to be dropped before it ends: nobody would look after what has been started.
     pub(super) async fn run(
         &self,
         job: Job,
         cancel: &mut oneshot::Receiver<()>,
     ) -> Result<(Contained, bool), StartError> {
+        if !matches!(cancel.try_recv(), Err(TryRecvError::Empty)) {
+            return Err(StartError::GivenUp);
+        }
         let (started, mut answer) = oneshot::channel();
+        let within = job.within;
         let number = self.shared.queue(job, started)?;
         let (answer, given_up) = tokio::select! {
             answer = &mut answer => (answer, false),
@@ -115,6 +128,12 @@ impl Starter {
                 }
                 (answer.await, true)
             }
+            () = sleep(within) => {
+                if self.shared.take_back(number) {
+                    return Err(StartError::Hangs);
+                }
+                (answer.await, false)
+            }
         };
         answer.unwrap_or(Err(StartError::Gone)).map(|contained| (contained, given_up))
     }
@@ -122,13 +141,14 @@ impl Starter {
     /// One that hangs while it starts a program of the resource.
     #[cfg(test)]
     pub(super) fn hanging(resource: &Name) -> Self {
-        let queue = Queue { under_way: Some(resource.clone()), ..Queue::default() };
+        let queue = Queue { under_way: Some((1, resource.clone())), ..Queue::default() };
         Self { shared: Arc::new(Shared { queue: Mutex::new(queue), changed: Condvar::new() }) }
     }
 
-    /// Whether a program of the resource is just being started.
-    pub(super) fn is_starting(&self, resource: &Name) -> bool {
-        self.shared.lock().under_way.as_ref() == Some(resource)
+    /// Which program of the resource is just being started, if one is that belongs to a tenure or a plan.
+    pub(super) fn under_way(&self, resource: &Name) -> Option<u64> {
+        let queue = self.shared.lock();
+        queue.under_way.as_ref().filter(|(_, of)| of == resource).map(|(number, _)| *number)
     }
 }
 
@@ -180,8 +200,13 @@ impl Shared {
         let queue = self.lock();
         let idle = |queue: &mut Queue| queue.waiting.is_empty() && !queue.ended;
         let mut queue = self.changed.wait_while(queue, idle).unwrap_or_else(PoisonError::into_inner);
+        if queue.ended {
+            return None;
+        }
         let waiting = queue.waiting.pop_front()?;
-        queue.under_way = Some(waiting.job.resource.clone());
+        // A trial fences nothing, starts nothing that stays, and may hang in whatever it looks at.
+        let counts = !matches!(waiting.job.role, Role::Trial { .. });
+        queue.under_way = counts.then(|| (waiting.number, waiting.job.resource.clone()));
         Some(waiting)
     }
 
@@ -204,7 +229,7 @@ impl Drop for Gone<'_> {
 
 impl Job {
     fn start(self) -> Result<Contained, StartError> {
-        let Self { resource: _, keeper, arguments, group, env, stdin } = self;
+        let Self { keeper, arguments, group, env, stdin, .. } = self;
         let machine = |source| SpawnError::Machine { program: keeper.clone(), source };
         group.map_or(Ok(()), |group| group.create()).map_err(machine)?;
         let (report, stdout) = io::pipe().map_err(machine)?;
@@ -219,55 +244,4 @@ impl Job {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn job(keeper: &str) -> Job {
-        let (arguments, group, env, stdin) = (Vec::new(), None, BTreeMap::new(), Stdio::null());
-        Job { resource: Name::new("db").unwrap(), keeper: keeper.into(), arguments, group, env, stdin }
-    }
-
-    #[tokio::test]
-    async fn starts_one_after_the_other() {
-        let starter = Starter::start("starter-test").unwrap();
-        let (_keep, mut cancel) = oneshot::channel();
-        let error = starter.run(job("/nonexistent"), &mut cancel).await.unwrap_err();
-        assert!(matches!(error, StartError::Spawn(SpawnError::Missing(_))), "{error}");
-        let (contained, given_up) = starter.run(job("/bin/true"), &mut cancel).await.unwrap();
-        contained.keeper.ended().await.unwrap();
-        assert!(!given_up && !starter.is_starting(&Name::new("db").unwrap()));
-    }
-
-    /// A thread that hangs is played by one that was not started.
-    #[tokio::test]
-    async fn what_was_given_up_before_its_turn_is_not_started_and_leaves_nothing() {
-        let starter = Starter { shared: Arc::default() };
-        let (give_up, mut cancel) = oneshot::channel();
-        drop(give_up);
-        let error = starter.run(job("/bin/true"), &mut cancel).await.unwrap_err();
-        assert!(matches!(error, StartError::GivenUp), "{error}");
-        assert!(starter.shared.lock().waiting.is_empty());
-    }
-
-    #[tokio::test]
-    async fn what_is_given_up_in_the_middle_is_handed_over_all_the_same() {
-        let starter = Starter { shared: Arc::default() };
-        let (give_up, mut cancel) = oneshot::channel();
-        let shared = Arc::clone(&starter.shared);
-        let begins = thread::spawn(move || {
-            let Waiting { job, runtime, started, .. } = shared.next().unwrap();
-            let _runtime = runtime.enter();
-            drop(give_up);
-            started.send(job.start()).unwrap();
-            shared
-        });
-        let (contained, _) = starter.run(job("/bin/true"), &mut cancel).await.unwrap();
-        contained.keeper.ended().await.unwrap();
-        let shared = begins.join().unwrap();
-        assert!(starter.is_starting(&Name::new("db").unwrap()), "its thread has not said that it is done");
-        drop(Gone(&shared));
-        assert!(!starter.is_starting(&Name::new("db").unwrap()));
-        let (_keep, mut cancel) = oneshot::channel();
-        assert!(matches!(starter.run(job("/bin/true"), &mut cancel).await, Err(StartError::Gone)));
-    }
-}
+mod tests;

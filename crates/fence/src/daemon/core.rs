@@ -301,6 +301,11 @@ impl Core {
         self.watchdog.leave(!self.is_idle());
         let now = leases::now();
         let armed = self.deadman.leases();
+        let fencing = |state: &State| matches!(state, State::Fencing { .. });
+        let fences = self.deadman.views().filter(|(_, view)| fencing(&view.state)).count();
+        if fences > 0 {
+            warn!("ending in the middle of {fences} fences, which begin again when sitegate-fenced is back");
+        }
         let first = armed.values().map(|lease| lease.deadline.remaining_ns(now)).min();
         match first {
             Some(ns) => warn!(
@@ -308,8 +313,7 @@ impl Core {
                 armed.len(),
                 ns / 1_000_000
             ),
-            None if self.is_idle() => info!("ending; nothing is armed"),
-            None => warn!("ending in the middle of a fence, which goes on when sitegate-fenced is back"),
+            None => info!("ending; nothing is armed"),
         }
     }
 }
