@@ -8,14 +8,14 @@ use std::pin::pin;
 use std::process::Stdio;
 use std::time::Duration;
 
-use sitegate_fence_client::wire::{Deadline, Instant, Name, Reason, Token};
+use sitegate_fence_client::wire::{self, Deadline, Name, Reason, Token};
 use sitegate_host::clock::{duration_ns, uptime_seconds};
 use sitegate_host::output::Collector;
 use sitegate_host::spawn::{self, Running, base_environment};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 pub use crate::containment::Role;
 use crate::containment::{Contained, Containment, StartError};
@@ -140,6 +140,7 @@ impl Programs {
             argv: run.command.iter().map(Into::into).collect(),
         };
         let stdin = run.input.stdin().map_err(|e| format!("there is no room for its input: {e}"))?;
+        let began = Instant::now();
         let started =
             self.containment.run(errand, run.role, run.within, environment(run), stdin, &mut cancel).await;
         let (contained, given_up) = started.map_err(|e| with_causes(&e))?;
@@ -147,7 +148,8 @@ impl Programs {
             // It has told that once, and would not do so again.
             cancel = oneshot::channel().1;
         }
-        let (outcome, left_over) = self.watch(run, contained, cancel).await;
+        let (outcome, left_over) =
+            self.watch(run, contained, run.within.saturating_sub(began.elapsed()), cancel).await;
         if left_over && let Err(left) = self.kill(&run.resource, &role).await {
             return Err(match outcome {
                 Ok(Exited { code: 0, .. }) => left,
@@ -174,12 +176,13 @@ impl Programs {
         &self,
         run: &Run,
         contained: Contained,
+        left: Duration,
         cancel: oneshot::Receiver<()>,
     ) -> (Result<Exited, String>, bool) {
         let Contained { keeper, report, mut output } = contained;
         let mut collector = Collector::new(run.resource.as_str(), &run.shown);
         let ending = {
-            let mut report = pin!(timeout(run.within, read_report(report)));
+            let mut report = pin!(timeout(left, read_report(report)));
             let mut cancel = pin!(cancel);
             let mut drained = false;
             loop {
@@ -254,6 +257,6 @@ pub(crate) fn variables(resource: &Name, token: Token, told: &Told) -> [(String,
 
 /// The deadline of a program that may take `within` from now on.
 #[must_use]
-pub fn limit_from(now: Instant, within: Duration) -> Deadline {
+pub fn limit_from(now: wire::Instant, within: Duration) -> Deadline {
     now.after(duration_ns(within))
 }

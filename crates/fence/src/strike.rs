@@ -84,6 +84,8 @@ impl Striker {
 
 impl Drop for Striker {
     fn drop(&mut self) {
+        // The thread sets its alarm under the same lock.
+        let _table = self.shared.aims.table();
         self.shared.ended.store(true, Ordering::Relaxed);
         // An alarm that cannot be set leaves a thread asleep, no more.
         let _ = self.shared.alarm.set(Some((AT_ONCE.boot_ns, AT_ONCE.raw_ns)));
@@ -123,6 +125,8 @@ impl Shared {
                 // The loop kills as well, and tells what hinders it.
                 let _ = killer.kill();
             }
+            // While it counts as being struck this is not the last of them, and nothing is given back here.
+            drop(killers);
             self.aims.table().over(slot);
             from = slot + 1;
         }
@@ -158,6 +162,9 @@ impl Shared {
     }
 
     fn set_alarm(&self, table: MutexGuard<'_, Table>) {
+        if self.ended.load(Ordering::Relaxed) {
+            return;
+        }
         let set = self.alarm.set(table.rings().map(|deadline| (deadline.boot_ns, deadline.raw_ns)));
         drop(table);
         if let Err(error) = set {

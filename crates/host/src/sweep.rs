@@ -124,8 +124,6 @@ fn serve(mut queue: mpsc::Receiver<Job>) {
         let mut marks = Marks::default();
         while !jobs.is_empty() {
             jobs.extend(iter::from_fn(|| queue.try_recv().ok()));
-            // Whoever has given up waiting has gone on, and may have started something else there.
-            jobs.retain(|job| !job.done.is_closed());
             jobs = pass(jobs, &mut marks);
         }
     }

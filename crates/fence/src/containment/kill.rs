@@ -63,8 +63,12 @@ impl Containment {
             (0..now.len()).all(|i| being_started[i].is_none() || now[i] != being_started[i])
         };
         let started = wait_until(left_until(until), is_over).await;
-        started.map_err(|()| NotSwept(STARTING.to_owned()))?;
-        let again = self.sweeper.kill(target.clone(), left_until(until)).await?;
+        let left = left_until(until);
+        // Later, another kill would meet what the plan has begun meanwhile.
+        if started.is_err() || left.is_zero() {
+            return Err(NotSwept(STARTING.to_owned()));
+        }
+        let again = self.sweeper.kill(target.clone(), left).await?;
         Ok(Swept { processes: swept.processes + again.processes })
     }
 
@@ -120,7 +124,7 @@ mod tests {
             std::process::Command::new("/bin/sleep").arg("600").env(MARK_VARIABLE, mark).spawn().unwrap()
         };
         let (mut of_db, mut of_web) = (marked(&db), marked(&web));
-        let error = hangs.kill(&db, None, Duration::from_secs(1)).await.unwrap_err();
+        let error = hangs.kill(&db, None, Duration::from_secs(5)).await.unwrap_err();
         assert_eq!(error.0, STARTING);
         assert!(!of_db.wait().unwrap().success(), "what was there is killed first");
         hangs.kill(&web, None, Duration::from_secs(30)).await.unwrap();

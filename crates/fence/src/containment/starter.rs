@@ -44,9 +44,9 @@ pub enum StartError {
     /// The keeper could not be started; what happens to the program, the keeper reports.
     #[error(transparent)]
     Spawn(#[from] SpawnError),
-    /// The kernel hangs in another one.
-    #[error("was not started in time: the thread that starts programs hangs")]
-    Hangs,
+    /// The kernel hangs in another one, or there are too many.
+    #[error("was not started in time: the thread that starts programs is busy, or hangs")]
+    TooLate,
     /// A thread is gone, which is a bug.
     #[error("the thread that starts programs has ended")]
     Gone,
@@ -130,7 +130,7 @@ impl Starter {
             }
             () = sleep(within) => {
                 if self.shared.take_back(number) {
-                    return Err(StartError::Hangs);
+                    return Err(StartError::TooLate);
                 }
                 (answer.await, false)
             }

@@ -90,7 +90,10 @@ fn the_thread_strikes_at_the_deadline_and_once() {
     let late = loop {
         match striker.settle(&name(1)) {
             Ok(late) => break late,
-            Err(Striking) => thread::yield_now(),
+            Err(Striking) => {
+                assert!(began.elapsed() < SOON);
+                thread::yield_now();
+            }
         }
     };
     assert!(late.is_some_and(|late| late > 0), "{late:?}");

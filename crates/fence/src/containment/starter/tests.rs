@@ -35,7 +35,7 @@ async fn what_was_given_up_before_its_turn_is_not_started_and_leaves_nothing() {
     let (_keep, mut cancel) = oneshot::channel();
     let soon = Job { within: Duration::from_millis(1), ..job("/bin/true") };
     let error = starter.run(soon, &mut cancel).await.unwrap_err();
-    assert!(matches!(error, StartError::Hangs), "{error}");
+    assert!(matches!(error, StartError::TooLate), "{error}");
     assert!(starter.shared.lock().waiting.is_empty());
 }
 
