@@ -14,7 +14,6 @@ mod budget;
 mod checks;
 mod convert;
 mod desk;
-mod extend;
 mod hooks;
 mod link;
 mod requests;

@@ -23,10 +23,7 @@ pub(super) struct Ill {
 
 /// A check that runs again and again; it ends when this is dropped, and kills what runs.
 #[derive(Debug)]
-pub(super) struct Checking {
-    token: Token,
-    task: AbortHandle,
-}
+pub(super) struct Checking(AbortHandle);
 
 impl Checking {
     /// Checks `run` every `every`; after `failures` in a row says so, once.
@@ -61,17 +58,12 @@ impl Checking {
                 }
             }
         });
-        Self { token, task: task.abort_handle() }
-    }
-
-    /// The tenure that it watches over.
-    pub(super) const fn token(&self) -> Token {
-        self.token
+        Self(task.abort_handle())
     }
 }
 
 impl Drop for Checking {
     fn drop(&mut self) {
-        self.task.abort();
+        self.0.abort();
     }
 }

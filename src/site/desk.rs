@@ -1,6 +1,7 @@
-//! The task that everything of a site passes through.
+//! The task around the desk's state machine ([`SitePump`]): it carries what that says to the fence daemon, to hooks and to the
+//! member's loop, and tells it what came of it. It waits for none of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use sitegate_fence_client::status::Status;
 use sitegate_fence_client::{Client, Event as FencedEvent, Events};
@@ -8,14 +9,15 @@ use sitegate_host::program::Runner;
 use sitegate_member::driver::now;
 use sitegate_member::journal::{Draft, Moment};
 use sitegate_member::site::{SitePort, Work};
-use sitegate_protocol::{Event, FenceEvent, Order, TicketName, Token};
+use sitegate_protocol::{CheckId, CheckResult, Event, Order, TicketName};
+use sitegate_shell::SitePump;
+use sitegate_shell::site::{Answer, Deed, Line};
 use tokio::sync::mpsc;
 use tracing::warn;
 
 use super::checks::{Checking, Ill};
-use super::extend::Extending;
 use super::link::Linked;
-use super::requests::{Answer, Request};
+use super::requests;
 use super::routes::Way;
 
 mod fence;
@@ -30,53 +32,49 @@ type Both<T> = (mpsc::Sender<T>, mpsc::Receiver<T>);
 /// The task's state.
 #[derive(Debug)]
 pub(super) struct Desk {
+    pump: SitePump,
     port: SitePort,
+    /// To the loop.
+    events: mpsc::Sender<Event>,
     runner: Runner,
     way: Way,
     link: Option<Link>,
-    extending: Extending,
+    /// What the loop is to be told, as soon as it takes it; [`SitePump`] says why there is never much of it.
+    telling: VecDeque<Event>,
     checking: BTreeMap<TicketName, Checking>,
     /// Tickets that the fence daemon's plans leave no time for, with why.
     late: BTreeMap<TicketName, String>,
-    /// The newest receipt that the protocol was told of: the fence daemon may tell of one twice.
-    receipts: BTreeMap<TicketName, Token>,
-    answers: Both<(u64, Asked, Answer)>,
+    linked: Both<(Line, Linked)>,
+    answers: Both<(Line, Order, Answer)>,
+    checked: Both<(TicketName, CheckId, CheckResult)>,
     ill: Both<Ill>,
-    linked: Both<Linked>,
-    /// Numbers connections: what an older one still has to say does not count.
-    links: u64,
 }
 
 #[derive(Debug)]
 struct Link {
+    line: Line,
     client: Client,
     events: Events,
     /// What it said when it was connected to, or when it was reloaded.
     status: Box<Status>,
 }
 
-/// Which kind of request an answer belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asked {
-    Deadlines,
-    Other,
-}
-
 impl Desk {
     pub(super) fn new(port: SitePort, runner: Runner, way: Way) -> Self {
         Self {
+            pump: SitePump::new(),
+            events: port.events.clone(),
             port,
             runner,
             way,
             link: None,
-            extending: Extending::default(),
+            telling: VecDeque::new(),
             checking: BTreeMap::new(),
             late: BTreeMap::new(),
-            receipts: BTreeMap::new(),
-            answers: mpsc::channel(WAITING_MAX),
-            ill: mpsc::channel(WAITING_MAX),
             linked: mpsc::channel(1),
-            links: 0,
+            answers: mpsc::channel(WAITING_MAX),
+            checked: mpsc::channel(WAITING_MAX),
+            ill: mpsc::channel(WAITING_MAX),
         }
     }
 
@@ -85,86 +83,59 @@ impl Desk {
         if let Err(left) = self.runner.kill_left_over().await {
             warn!(%left, "hooks of an earlier daemon still run");
         }
-        self.connect();
         while self.once().await {}
     }
 
-    /// Does one thing; false once there is nobody to do it for.
+    /// Does one thing, and what it leads to; false once there is nobody to do it for.
     async fn once(&mut self) -> bool {
+        while let Some(deed) = self.pump.next() {
+            self.carry_out(deed);
+        }
         tokio::select! {
+            told = tell_next(&self.events, &mut self.telling), if !self.telling.is_empty() => return told,
             work = self.port.work.recv() => match work {
-                Some(Work::Order(order)) => { self.order(order); true }
-                Some(Work::Check(ticket, check)) => { self.check(ticket, check); true }
-                Some(Work::Reload) => { self.reload(); true }
-                None => false,
+                Some(Work::Order(order)) => self.pump.order(order),
+                Some(Work::Check(ticket, check)) => self.pump.check(ticket, check),
+                Some(Work::Reload) => self.reload(),
+                None => return false,
             },
-            event = next_event(&mut self.link) => match event {
-                Some(FencedEvent::Resource(notice)) => self.notice(notice).await,
-                Some(FencedEvent::Reloaded(status)) => self.fenced_reloaded(status).await,
-                None => self.unlinked().await,
+            (line, event) = next_event(&mut self.link) => match event {
+                Some(FencedEvent::Resource(notice)) => self.notice(line, &notice),
+                Some(FencedEvent::Reloaded(status)) => self.fenced_reloaded(status),
+                None => self.unlinked(line),
             },
-            Some(linked) = self.linked.1.recv() => self.linked(linked).await,
-            Some((link, asked, answer)) = self.answers.1.recv() => {
-                link != self.links || self.answered(asked, answer).await
-            }
-            Some(ill) = self.ill.1.recv() => self.found_ill(ill).await,
+            Some((line, linked)) = self.linked.1.recv() => self.linked(line, linked),
+            Some((line, order, answer)) = self.answers.1.recv() => self.pump.answered(line, order, answer),
+            Some((ticket, check, result)) = self.checked.1.recv() => self.pump.checked(ticket, check, result),
+            Some(ill) = self.ill.1.recv() => self.found_ill(&ill),
+        }
+        true
+    }
+
+    fn carry_out(&mut self, deed: Deed) {
+        match deed {
+            Deed::Tell(event) => self.telling.push_back(event),
+            Deed::Connect(line) => self.connect(line),
+            Deed::Ask(line, order) => self.ask(line, order),
+            Deed::Check(ticket, check) => self.check(ticket, check),
+            Deed::Watch(ticket, token) => self.begin_checking(&ticket, token),
+            Deed::Unwatch(ticket) => drop(self.checking.remove(&ticket)),
+            Deed::Complain(order, why) => requests::complain(&order, &why),
         }
     }
 
-    async fn tell(&self, event: Event) -> bool {
-        self.port.events.send(event).await.is_ok()
-    }
-
-    fn order(&mut self, order: Order) {
-        match &order {
-            Order::Stop(ticket, _) | Order::Fence(ticket, ..) => drop(self.checking.remove(ticket)),
-            Order::Arm(..) | Order::Extend(_) | Order::Start(..) => {}
-        }
-        match order {
-            Order::Extend(extensions) => {
-                self.extending.order(extensions);
-                self.extend();
-            }
-            order => self.ask(Asked::Other, order.into()),
-        }
-    }
-
-    fn extend(&mut self) {
-        if self.link.is_none() {
-            self.extending.forget();
-        } else if let Some(extensions) = self.extending.next() {
-            self.ask(Asked::Deadlines, Request::Extend(extensions));
-        }
-    }
-
-    /// Asks in the background. Without a connection nothing is asked: the protocol hears of the next one and orders again
-    /// what still matters.
-    fn ask(&self, asked: Asked, request: Request) {
-        let Some(link) = &self.link else { return };
+    /// Asks in the background.
+    fn ask(&self, line: Line, order: Order) {
+        let Some(link) = self.link.as_ref().filter(|link| link.line == line) else { return };
         let (client, incarnation) = (link.client.clone(), self.port.incarnation.0);
-        let (answers, number) = (self.answers.0.clone(), self.links);
+        let answers = self.answers.0.clone();
         tokio::spawn(async move {
-            let answer = request.ask(client, incarnation).await;
-            // If the desk is gone, so is the process.
-            let _ = answers.send((number, asked, answer)).await;
-        });
-    }
-
-    async fn answered(&mut self, asked: Asked, answer: Answer) -> bool {
-        if asked == Asked::Deadlines {
-            self.extending.answered();
-            self.extend();
-        }
-        match answer {
-            Answer::Gone | Answer::Nothing => true,
-            Answer::Event(FenceEvent::Receipt(ticket, token)) => self.receipt(ticket, token).await,
-            Answer::Event(event) => {
-                if let FenceEvent::Started(ticket, token, true) = &event {
-                    self.begin_checking(ticket, *token);
-                }
-                self.tell(Event::Fence(event)).await
+            // Without an answer the connection is gone: whoever holds it will notice, too.
+            if let Some(answer) = requests::ask(&client, incarnation, &order).await {
+                // If the desk is gone, so is the process.
+                let _ = answers.send((line, order, answer)).await;
             }
-        }
+        });
     }
 
     fn note(&self, kind: &'static str, ticket: Option<&TicketName>, text: String, detail: serde_json::Value) {
@@ -175,9 +146,18 @@ impl Desk {
     }
 }
 
-async fn next_event(link: &mut Option<Link>) -> Option<FencedEvent> {
+/// Tells the loop the first of what waits; false if there is no loop any more. Safe to cancel.
+async fn tell_next(events: &mpsc::Sender<Event>, telling: &mut VecDeque<Event>) -> bool {
+    let Ok(place) = events.reserve().await else { return false };
+    if let Some(event) = telling.pop_front() {
+        place.send(event);
+    }
+    true
+}
+
+async fn next_event(link: &mut Option<Link>) -> (Line, Option<FencedEvent>) {
     match link {
-        Some(link) => link.events.next().await,
+        Some(link) => (link.line, link.events.next().await),
         // Somebody else will say when there is one.
         None => std::future::pending().await,
     }

@@ -64,6 +64,9 @@ mutants! {
     HeartbeatWhileBarred = "heartbeat-while-barred": "a barred site sends heartbeats and not pings";
     DiskNotWatched = "disk-not-watched": "heartbeats go on while the disk stands still";
     FenceNotWatched = "fence-not-watched": "heartbeats go on while the fence daemon does not answer";
+    MergedOrdersOwed = "merged-orders-owed": "of two deadlines that were ordered before the first was answered, one stays owed for ever";
+    RefusalOwed = "refusal-owed": "a fence daemon that refuses a deadline is taken for one that does not answer";
+    OrderNotRepeated = "order-not-repeated": "deadlines whose request has failed are not ordered again while that bars heartbeats";
     // Registers and rounds.
     PromiseNotWritten = "promise-not-written": "an acceptor keeps its promises in memory";
     VoteBeforeCommit = "vote-before-commit": "a vote leaves before its commit has ended";

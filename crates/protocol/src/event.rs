@@ -165,8 +165,14 @@ pub enum FenceEvent {
     Armed(TicketName, Token, Deadline),
     /// It refuses to arm.
     ArmRefused(TicketName, Token),
-    /// Deadlines that it took over.
-    Extended(Vec<Extension>),
+    /// Its word about deadlines: on their way to it several orders may have become one, of which only the last deadline of each
+    /// ticket counts.
+    Extended {
+        /// In force from now on.
+        taken: Vec<Extension>,
+        /// Not in force: for these tickets it goes on by what it had taken before.
+        refused: Vec<(TicketName, Token)>,
+    },
     /// The start hook has ended, well or not.
     Started(TicketName, Token, bool),
     /// The stop hook has ended, well or not.
@@ -199,7 +205,8 @@ pub struct Extension {
     pub tickets: Vec<(TicketName, Token)>,
 }
 
-/// What the fence daemon should do. It answers each.
+/// What the fence daemon should do. It answers each, but for deadlines: those that are overtaken by others on their way to it, or
+/// fail with the request that bore them, are answered by nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Order {
     /// Fence at the deadline unless extended. Durable before it is answered.

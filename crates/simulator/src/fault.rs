@@ -1,9 +1,11 @@
 //! What goes wrong, and how long.
 
 use sitegate_protocol::{Duty, Event, Identity, Token};
+use sitegate_shell::site::Line;
 
 use crate::clock::{MS, SECOND, Time};
 use crate::fenced::ticket_of;
+use crate::line::Message;
 use crate::node::{Disk, Slow};
 use crate::plan::Theme;
 use crate::world::{Happening, World};
@@ -31,6 +33,12 @@ pub(crate) enum Fault {
     Cuts,
     /// `kill -9` of a fence daemon.
     KillFenced,
+    /// A fence daemon's process is stopped, and goes on before any of its deadlines.
+    FreezeFenced,
+    /// The connection between the two daemons of a site breaks.
+    BreakLine,
+    /// The leases cannot be published, for a while.
+    Unpublished,
     /// The line between the two daemons of a site is slow.
     SlowLine,
     /// The disk of a machine is slow: longer than heartbeats, than repetitions, than a lease.
@@ -56,7 +64,7 @@ pub(crate) enum Fault {
 }
 
 /// How often each strikes.
-const WEIGHTS: [(u64, Fault); 20] = [
+const WEIGHTS: [(u64, Fault); 23] = [
     (18, Fault::Kill),
     (12, Fault::Freeze),
     (5, Fault::Suspend),
@@ -66,6 +74,9 @@ const WEIGHTS: [(u64, Fault); 20] = [
     (14, Fault::CutOff),
     (14, Fault::Cuts),
     (8, Fault::KillFenced),
+    (4, Fault::FreezeFenced),
+    (3, Fault::BreakLine),
+    (3, Fault::Unpublished),
     (2, Fault::SlowLine),
     (4, Fault::SlowDisk),
     (3, Fault::Ill),
@@ -85,6 +96,7 @@ const fn emphasis(theme: Theme, fault: Fault) -> u64 {
         (Theme::Memory, Fault::Image | Fault::Disk) => 8,
         (Theme::Memory, Fault::Kill | Fault::Power | Fault::Blackout | Fault::Suspect) => 2,
         (Theme::Fencing, Fault::KillFenced | Fault::Stuck | Fault::SlowLine | Fault::SlowDisk) => 6,
+        (Theme::Fencing, Fault::FreezeFenced | Fault::BreakLine | Fault::Unpublished) => 6,
         (Theme::Fencing, Fault::Freeze | Fault::Kill | Fault::Ill) => 2,
         (Theme::Leases, Fault::Drift | Fault::Reload) => 6,
         (Theme::Leases, Fault::Freeze | Fault::CutOff | Fault::Cuts | Fault::SlowDisk) => 2,
@@ -151,6 +163,13 @@ impl World {
             Fault::Suspend => self.suspend(i, span),
             Fault::Drift => self.change_rate(i),
             Fault::KillFenced => self.strike_fenced(i),
+            Fault::FreezeFenced => self.freeze_fenced(i),
+            Fault::BreakLine => self.break_line(i),
+            Fault::Unpublished => {
+                self.trace(i, || format!("leases cannot be published for {span} ns"));
+                self.nodes[i].fence.unpublished_until = self.time + span;
+                is_site
+            }
             Fault::SlowLine => self.slow_line(i, span),
             Fault::SlowDisk => self.slow_disk(i, span),
             Fault::Ill => {
@@ -298,6 +317,22 @@ impl World {
         self.nodes[i].is_site()
     }
 
+    /// Nobody fences while the fence daemon stands still: for that there is a watchdog, and none here. So it goes on before the
+    /// next deadline, and stands still only while no plan runs.
+    fn freeze_fenced(&mut self, i: usize) -> bool {
+        let node = &self.nodes[i];
+        if !self.nodes[i].is_site() || node.fence.deadman.is_none() || self.fences(i) {
+            return false;
+        }
+        let now = node.clocks.instant(self.time);
+        let left = node.fence.leases.values().map(|lease| lease.deadline.remaining_ns(now)).min();
+        let most = left.unwrap_or(10 * SECOND) / 10 * 9;
+        let until = self.time + self.rng.range(most / 9, most.max(1));
+        self.trace(i, || format!("fence daemon frozen until {}", crate::world::trace_seconds(until)));
+        self.nodes[i].fence.frozen_until = until;
+        true
+    }
+
     /// The health check of something that runs has failed too often.
     fn find_ill(&mut self, i: usize) -> bool {
         let running: Vec<_> = self.nodes[i].fence.running.clone().into_iter().collect();
@@ -305,10 +340,10 @@ impl World {
             return false;
         }
         let (name, token) = self.rng.pick(&running);
-        let event = Event::Unhealthy(ticket_of(name), Token(*token));
+        let message = Message::Ill(ticket_of(name), Token(*token));
         let generation = self.nodes[i].generation;
         let at = self.time + self.rng.range(0, 50 * MS); // on its way it may be overtaken
-        self.schedule(at, Happening::Member { node: i, generation, event });
+        self.schedule(at, Happening::Line { node: i, generation, line: Line::default(), message });
         true
     }
 

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use sitegate_fence::deadman::{Deadman, Leases, Record, RunId, Save, Saved, Schedule, State};
+use sitegate_fence::deadman::{Deadman, Leases, Order, Record, RunId, Save, Saved, Schedule, State};
 use sitegate_fence_client::wire::{Instant, Name, Notice, Reason};
 use sitegate_protocol::{self as protocol, FenceEvent, FenceReport, TicketName, Token};
+use sitegate_shell::site::Line;
 
 use crate::clock::{Time, from_fence, to_fence};
+use crate::line::Clients;
 use crate::node::Slow;
 use crate::plan::FencePlan;
 use crate::programs::{LevelEnd, proof};
@@ -21,9 +23,14 @@ pub(crate) struct FenceHost {
     pub(crate) deadman: Option<Deadman>,
     pub(crate) generation: u64,
     pub(crate) wake: Option<Time>,
-    /// When the last message of each direction arrives: none overtakes another.
-    to_fenced: Time,
-    from_fenced: Time,
+    /// Its end of the line to the member's desk.
+    pub(crate) clients: Clients,
+    /// Its process is stopped until then.
+    pub(crate) frozen_until: Time,
+    /// The leases cannot be published before that.
+    pub(crate) unpublished_until: Time,
+    /// The newest leases are not published.
+    unpublished: bool,
     /// The line to the member's process is slow, for a while.
     pub(crate) slow_line: Slow,
     /// Durable.
@@ -54,7 +61,15 @@ pub(crate) enum Fencing {
     Level(RunId, Name, usize),
     Start(RunId, Name, u64),
     Stop(RunId, Name),
-    Ordered(protocol::Order, u64),
+    /// A start hook has ended, and why it failed.
+    Started(RunId, Name, Option<String>),
+    /// A member's process asks for something on its line, in an incarnation.
+    Asked {
+        asker: u64,
+        line: Line,
+        order: protocol::Order,
+        incarnation: u64,
+    },
 }
 
 pub(crate) fn name_of(ticket: &TicketName) -> Name {
@@ -80,6 +95,7 @@ impl World {
         let fence = &mut node.fence;
         fence.generation += 1;
         fence.wake = None;
+        fence.unpublished = false;
         let now = node.clocks.instant(self.time);
         let deadman = Deadman::recover(now, usize::MAX, schedules, fence.records.clone(), &fence.leases);
         fence.deadman = Some(deadman);
@@ -88,26 +104,11 @@ impl World {
         self.connect_fenced(i);
     }
 
-    /// The member's process learns how everything stands.
-    pub(crate) fn connect_fenced(&mut self, i: usize) {
-        let node = &self.nodes[i];
-        let Some(deadman) = &node.fence.deadman else { return };
-        let event = FenceEvent::Up(reports(deadman));
-        self.tell_member(i, event);
-    }
-
-    fn tell_member(&mut self, i: usize, event: FenceEvent) {
-        let generation = self.nodes[i].generation;
-        let takes = self.ipc(i);
-        let at = (self.time + takes).max(self.nodes[i].fence.from_fenced);
-        self.nodes[i].fence.from_fenced = at;
-        self.schedule(at, Happening::Member { node: i, generation, event: protocol::Event::Fence(event) });
-    }
-
     /// Its process is gone. Of what it was writing the kernel has any first part.
     pub(crate) fn end_fenced(&mut self, i: usize) -> bool {
         let fence = &mut self.nodes[i].fence;
         fence.generation += 1;
+        fence.frozen_until = 0;
         for records in std::mem::take(&mut fence.unwritten) {
             if self.calm || self.rng.percent(50) {
                 break;
@@ -160,30 +161,11 @@ impl World {
         let runs = self.end_fenced(i);
         if runs {
             self.trace(i, || "fence daemon killed".into());
-            self.tell_member(i, FenceEvent::Down);
+            self.break_line(i);
             let at = self.time + self.plan.fence.restart;
             self.schedule(at, Happening::StartFenced { node: i });
         }
         runs
-    }
-
-    pub(crate) fn order_fenced(&mut self, i: usize, order: protocol::Order, incarnation: u64) {
-        let generation = self.nodes[i].fence.generation;
-        let happening =
-            Happening::Fenced { node: i, generation, fencing: Fencing::Ordered(order, incarnation) };
-        let takes = self.ipc(i);
-        let at = (self.time + takes).max(self.nodes[i].fence.to_fenced);
-        self.nodes[i].fence.to_fenced = at;
-        self.schedule(at, happening);
-    }
-
-    /// How long a message between the two daemons of a site takes.
-    fn ipc(&mut self, i: usize) -> Time {
-        if let Some(takes) = self.nodes[i].fence.slow_line.at(self.time) {
-            return takes;
-        }
-        let most = self.plan.fence.ipc_max;
-        if self.calm { most.min(30_000) } else { self.rng.range(10_000, most) }
     }
 
     pub(crate) fn on_fencing(&mut self, i: usize, generation: u64, fencing: Fencing) {
@@ -193,6 +175,10 @@ impl World {
         let current = self.nodes[i].fence.generation == generation && self.nodes[i].fence.deadman.is_some();
         if !current {
             return;
+        }
+        let frozen = self.nodes[i].fence.frozen_until;
+        if frozen > self.time {
+            return self.schedule(frozen, Happening::Fenced { node: i, generation, fencing });
         }
         let now = self.nodes[i].clocks.instant(self.time);
         let usual = self.rng_percent(95);
@@ -240,41 +226,48 @@ impl World {
                 }
                 deadman.stop_done(now, &name, run, (!well).then(|| "failed".into()));
             }
-            Fencing::Ordered(order, incarnation) => self.on_order(i, order, incarnation),
+            Fencing::Started(run, name, failed) => deadman.start_done(now, &name, run, failed),
+            Fencing::Asked { asker, line, order, incarnation } => {
+                self.asked(i, asker, line, order, incarnation);
+            }
             Fencing::Start(..) => {}
         }
         self.carry_out_fencing(i);
-    }
-
-    fn on_order(&mut self, i: usize, order: protocol::Order, incarnation: u64) {
-        let now = self.nodes[i].clocks.instant(self.time);
-        let Some(deadman) = self.nodes[i].fence.deadman.as_mut() else { return };
-        for event in obey(deadman, now, order, incarnation) {
-            self.tell_member(i, event);
-        }
     }
 
     /// Does what the deadman asks for, in its order: leases, saves, orders, notices.
     pub(crate) fn carry_out_fencing(&mut self, i: usize) {
         let fence = &mut self.nodes[i].fence;
         let Some(deadman) = fence.deadman.as_mut() else { return };
+        let fails = fence.unpublished_until > self.time;
+        let step = deadman.take();
+        let all = (fence.unpublished && !fails).then(|| deadman.leases());
         let (leases, mut changed) = (&mut fence.leases, Vec::new());
-        let (acts, _) = deadman.take().publish::<()>(|published| {
-            published.apply(leases);
+        let (acts, published) = step.publish(|published| {
+            if fails {
+                return Err(());
+            }
+            match all {
+                Some(all) => *leases = all,
+                None => published.apply(leases),
+            }
             changed = published.names().cloned().collect();
             Ok(())
         });
+        if !changed.is_empty() {
+            fence.unpublished = false;
+        }
+        fence.unpublished |= published.is_err();
+        if fence.unpublished && acts.orders.iter().any(|order| matches!(order, Order::Kill { .. })) {
+            fence.leases.clear(); // a kill that cannot withdraw one lease withdraws them all
+        }
         if !acts.saves.is_empty() {
             self.save(i, acts.saves);
         }
         for order in acts.orders {
             self.begin_order(i, order);
         }
-        for notice in acts.notices {
-            if let Some(event) = event_of(notice) {
-                self.tell_member(i, event);
-            }
-        }
+        self.tell_clients(i, acts.notices, published.is_ok());
         self.set_fence_timer(i);
         self.checks_deadman(i, &changed);
     }
@@ -328,14 +321,18 @@ pub(crate) fn obey(
             }
         }
         protocol::Order::Extend(extensions) => {
-            let mut taken = extensions;
+            let (mut taken, mut refused) = (extensions, Vec::new());
             for extension in &mut taken {
                 let deadline = to_fence(extension.deadline);
                 extension.tickets.retain(|(ticket, token)| {
-                    deadman.extend(now, &name_of(ticket), token.0, deadline, incarnation).is_ok()
+                    let extended = deadman.extend(now, &name_of(ticket), token.0, deadline, incarnation);
+                    if extended.is_err() {
+                        refused.push((ticket.clone(), *token));
+                    }
+                    extended.is_ok()
                 });
             }
-            events.push(FenceEvent::Extended(taken));
+            events.push(FenceEvent::Extended { taken, refused });
         }
         protocol::Order::Start(ticket, token) => {
             if deadman.start(now, &name_of(&ticket), token.0).is_err() {

@@ -16,6 +16,7 @@ mod fault;
 mod fenced;
 pub mod forecast;
 mod ghost;
+mod line;
 mod machine;
 #[cfg(sitegate_mutants)]
 pub mod mutants;

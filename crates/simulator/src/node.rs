@@ -7,6 +7,7 @@ use sitegate_protocol::{
     Durable, Event, Identity, Lsn, Member, MemberId, Now, Record, Role, Settings, Store, Turn,
     never_regresses,
 };
+use sitegate_shell::SitePump;
 
 use crate::clock::{Clocks, Time};
 use crate::fenced::FenceHost;
@@ -72,6 +73,8 @@ impl Disk {
 /// A running member.
 pub(crate) struct Process {
     pub(crate) member: Member,
+    /// What its orders go through.
+    pub(crate) desk: SitePump,
     /// A commit that is under way.
     pub(crate) committing: Option<Turn>,
     /// What was handled while it was, and has to be committed next.
@@ -83,9 +86,10 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(crate) fn new(member: Member) -> Self {
+    pub(crate) fn new(member: Member, desk: SitePump) -> Self {
         Self {
             member,
+            desk,
             committing: None,
             next: Turn::new(),
             queue: VecDeque::new(),

@@ -5,8 +5,11 @@ use sitegate_protocol::{
     CheckId, CheckResult, Effects, Event, Frame, Lsn, Member, MemberId, Nonce, Start, TicketName, Turn,
     ValidFrame,
 };
+use sitegate_shell::SitePump;
+use sitegate_shell::site::Line;
 
 use crate::clock::{MS, SECOND, Time};
+use crate::line::Message;
 use crate::node::Process;
 use crate::world::{Happening, World};
 
@@ -23,14 +26,15 @@ impl World {
         let start = Start { nonce, seed, lsn: Lsn(node.disk.lsn), proven };
         let now = node.clocks.now(self.time);
         let (member, step) = Member::start(settings, node.disk.durable.clone(), start, now);
-        node.process = Some(Process::new(member));
+        let desk = if node.is_site() { SitePump::new() } else { SitePump::default() };
+        node.process = Some(Process::new(member, desk));
         self.trace(i, || format!("member starts, proven {proven}"));
         self.checks_member_started(i);
         self.checks_handled(i, now, &step);
         let mut turn = Turn::new();
         turn.add(step);
         self.run_turn(i, turn);
-        self.connect_fenced(i);
+        self.work_desk(i);
     }
 
     /// A number for a process that no other has.
@@ -43,6 +47,7 @@ impl World {
         self.leave_commit(i);
         self.checks_member_killed(i);
         if self.nodes[i].process.take().is_some() {
+            self.nodes[i].fence.clients.hang_up();
             self.nodes[i].generation = self.newest_generation();
             if !self.checks.haunted {
                 self.forget_commands(i);
@@ -223,15 +228,15 @@ impl World {
             }
         }
         self.send_frames(i, effects.frames);
-        let incarnation = self.nodes[i].disk.durable.own.incarnation.0;
-        for order in effects.orders {
+        for order in &effects.orders {
             self.trace(i, || format!("-> {order:?}"));
-            self.checks_order(i, &order);
-            self.order_fenced(i, order, incarnation);
+            self.checks_order(i, order);
         }
-        for (ticket, check) in effects.checks {
-            self.run_check(i, ticket, check);
+        if let Some(process) = &mut self.nodes[i].process {
+            effects.orders.into_iter().for_each(|order| process.desk.order(order));
+            effects.checks.into_iter().for_each(|(ticket, check)| process.desk.check(ticket, check));
         }
+        self.work_desk(i);
         for (id, reply) in effects.replies {
             self.trace(i, || format!("reply {id:?} {reply:?}"));
             if self.noted.is_some() {
@@ -264,14 +269,14 @@ impl World {
         }
     }
 
-    fn run_check(&mut self, i: usize, ticket: TicketName, check: CheckId) {
+    pub(crate) fn run_check(&mut self, i: usize, ticket: TicketName, check: CheckId) {
         let ill = self.nodes[i].ill_until > self.time;
         let passes = self.calm || self.rng.percent(if ill { 20 } else { 90 });
         let result = if passes { CheckResult::Passed } else { CheckResult::Failed };
         let at = self.time + self.rng.range(MS, self.plan.faults.check_max);
         let generation = self.nodes[i].generation;
-        let event = Event::Checked(ticket, check, result);
-        self.schedule(at, Happening::Member { node: i, generation, event });
+        let message = Message::Checked(ticket, check, result);
+        self.schedule(at, Happening::Line { node: i, generation, line: Line::default(), message });
     }
 }
 

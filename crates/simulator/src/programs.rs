@@ -73,12 +73,9 @@ impl World {
             self.checks_started(i, &ticket_of(name), Token(token), before.map(Token));
         }
         let fails = allowed && self.hook_fails(i, 3); // and leaves behind what it has started so far
-        let fence = &mut self.nodes[i].fence;
-        if let Some(deadman) = fence.deadman.as_mut().filter(|_| fence.generation == generation) {
-            let failed = if fails { Some("failed") } else { (!allowed).then_some("lease withdrawn") };
-            deadman.start_done(now, name, run, failed.map(str::to_owned));
-            self.carry_out_fencing(i);
-        }
+        let failed = if fails { Some("failed") } else { (!allowed).then_some("lease withdrawn") };
+        let ended = Fencing::Started(run, name.clone(), failed.map(str::to_owned));
+        self.on_fencing(i, generation, ended);
     }
 
     /// Whether a hook of a site fails; more often while its resources are ill.

@@ -1,6 +1,7 @@
 //! Situations in which something went wrong once, or might well: staged step by step, so that a change of the protocol or
 //! of chance does not turn them into others. The observer looks on in each, as in any run.
 
+mod desk;
 mod epochs;
 mod guards;
 mod leases;

@@ -98,7 +98,7 @@ impl World {
             return;
         }
         self.calm = true;
-        self.network.heal();
+        self.heal();
         let lame = self.rng.index(n);
         self.lame(lame);
         self.start_all();
@@ -156,7 +156,7 @@ impl World {
     pub(crate) fn calm_down(&mut self) {
         self.calm = true;
         self.dead = None;
-        self.network.heal();
+        self.heal();
         self.start_all();
         let lease = self.longest_lease();
         self.wait(30 * SECOND + 2 * lease);
@@ -211,6 +211,12 @@ impl World {
         let held = tickets
             .filter_map(|ticket| self.holder(ticket).map(|(site, token)| (ticket.clone(), site, token)));
         held.filter(|(_, site, _)| *site != lost).collect()
+    }
+
+    /// Links and runtime directories are well again.
+    fn heal(&mut self) {
+        self.network.heal();
+        self.nodes.iter_mut().for_each(|node| node.fence.unpublished_until = 0);
     }
 
     fn wait(&mut self, span: Time) {

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use sitegate_protocol::{Event, Frame, Identity, Note};
+use sitegate_shell::site::Line;
 
 use crate::checks::Checks;
 use crate::clock::Time;
@@ -11,6 +12,7 @@ use crate::coverage::Coverage;
 use crate::fault::Fault;
 use crate::fenced::Fencing;
 use crate::ghost::Ghost;
+use crate::line::Message;
 use crate::network::Network;
 use crate::node::{Disk, Node, Slow};
 use crate::plan::Plan;
@@ -30,6 +32,19 @@ pub(crate) enum Happening {
         node: usize,
         generation: u64,
         event: Event,
+    },
+    /// A desk calls the fence daemon.
+    Connect {
+        node: usize,
+        generation: u64,
+        line: Line,
+    },
+    /// A desk hears something.
+    Line {
+        node: usize,
+        generation: u64,
+        line: Line,
+        message: Message,
     },
     Wake {
         node: usize,
@@ -86,6 +101,8 @@ impl Happening {
             | Self::Fenced { node, .. }
             | Self::FenceDisk { node, .. } => Some((*node, None)),
             Self::Member { node, generation, .. }
+            | Self::Connect { node, generation, .. }
+            | Self::Line { node, generation, .. }
             | Self::Wake { node, generation, .. }
             | Self::Committed { node, generation }
             | Self::Thaw { node, generation } => Some((*node, Some(*generation))),
@@ -264,6 +281,8 @@ impl World {
                     self.deliver(node, event);
                 }
             }
+            Happening::Connect { node, generation, line } => self.connect(node, generation, line),
+            Happening::Line { node, generation, line, message } => self.hear(node, generation, line, message),
             Happening::Wake { node, generation, at } => self.wake(node, generation, at),
             Happening::Committed { node, generation } => self.committed(node, generation),
             Happening::Thaw { node, generation } => {

@@ -6,7 +6,8 @@ use serde_json::json;
 use sitegate_fence_client::status::{ResourceStatus, Status};
 use sitegate_fence_client::wire::{Notice, Receipt};
 use sitegate_member::site::SiteFacts;
-use sitegate_protocol::{Event, FenceEvent, TicketName, Token};
+use sitegate_protocol::{TicketName, Token};
+use sitegate_shell::site::{Line, Notice as Said};
 use tracing::warn;
 
 use super::super::budget::late_plans;
@@ -15,26 +16,19 @@ use super::super::link::{Linked, connect};
 use super::{Desk, Link};
 
 impl Desk {
-    pub(super) fn connect(&self) {
+    pub(super) fn connect(&self, line: Line) {
         let local = &self.port.shared.configuration.get().local;
         let (path, site, linked) =
             (local.fence_socket.clone(), local.name.to_string(), self.linked.0.clone());
         // If the desk is gone, so is the process.
-        tokio::spawn(async move { linked.send(connect(&path, &site).await).await });
+        tokio::spawn(async move { linked.send((line, connect(&path, &site).await)).await });
     }
 
-    pub(super) async fn linked(&mut self, linked: Linked) -> bool {
+    pub(super) fn linked(&mut self, line: Line, linked: Linked) {
         let Linked { client, events, status } = linked;
-        self.links += 1;
-        self.extending.forget();
         self.learn(&status);
-        for report in reports(&status) {
-            if let Some(receipt) = report.receipt {
-                self.receipts.insert(report.ticket, receipt);
-            }
-        }
         self.way.set(Some(client.clone()));
-        self.link = Some(Link { client, events, status: Box::new(status.clone()) });
+        self.link = Some(Link { line, client, events, status: Box::new(status.clone()) });
         self.note(
             "fence-up",
             None,
@@ -42,11 +36,12 @@ impl Desk {
             json!({}),
         );
         // What this site can run has to be known before the protocol acts on the rest.
-        self.renew_settings().await && self.tell(Event::Fence(FenceEvent::Up(reports(&status)))).await
+        self.renew_settings();
+        self.pump.linked(line, reports(&status));
     }
 
     /// The fence daemon works with another fenced.toml: this site may be able to run more, or less.
-    pub(super) async fn fenced_reloaded(&mut self, status: Box<Status>) -> bool {
+    pub(super) fn fenced_reloaded(&mut self, status: Box<Status>) {
         self.learn(&status);
         if let Some(link) = &mut self.link {
             link.status = status;
@@ -57,16 +52,14 @@ impl Desk {
             "the fence daemon works with another fenced.toml".into(),
             json!({}),
         );
-        self.renew_settings().await
+        self.renew_settings();
     }
 
     /// Tells the protocol what this site can run, if that has changed.
-    async fn renew_settings(&self) -> bool {
-        if !self.port.shared.renew_settings() {
-            return true;
+    fn renew_settings(&mut self) {
+        if self.port.shared.renew_settings() {
+            self.pump.reconfigured((*self.port.shared.settings.get()).clone());
         }
-        let settings = (*self.port.shared.settings.get()).clone();
-        self.tell(Event::Reload(settings)).await
     }
 
     /// What the fence daemon's status says about this site.
@@ -100,68 +93,54 @@ impl Desk {
         });
     }
 
-    pub(super) async fn unlinked(&mut self) -> bool {
+    pub(super) fn unlinked(&mut self, line: Line) {
         self.link = None;
-        self.links += 1;
         self.way.set(None);
-        self.extending.forget();
         self.note("fence-down", None, "the fence daemon does not answer".into(), json!({}));
         warn!("the connection to the fence daemon is lost");
-        self.connect();
-        self.tell(Event::Fence(FenceEvent::Down)).await
+        self.pump.unlinked(line);
     }
 
-    /// The same receipt may come as an answer and as a notice: the protocol is told once.
-    pub(super) async fn receipt(&mut self, ticket: TicketName, token: Token) -> bool {
-        self.checking.remove(&ticket);
-        let newest = self.receipts.entry(ticket.clone()).or_default();
-        if token <= *newest {
-            return true;
-        }
-        *newest = token;
-        self.tell(Event::Fence(FenceEvent::Receipt(ticket, token))).await
+    pub(super) fn notice(&mut self, line: Line, notice: &Notice) {
+        let Some(name) = ticket(notice.resource()) else { return };
+        self.write_down(&name, notice);
+        let said = match notice {
+            Notice::Receipt(receipt) => Said::Receipt(name, Token(receipt.token)),
+            Notice::Fencing { .. } => Said::Fencing(name),
+            Notice::FenceFailed { token, rounds, .. } => {
+                Said::Failing(name, Token(*token), u64::from(*rounds))
+            }
+            Notice::LevelFailed { .. }
+            | Notice::Armed { .. }
+            | Notice::Extended { .. }
+            | Notice::Started { .. }
+            | Notice::Stopped { .. } => return,
+        };
+        self.pump.notice(line, said);
     }
 
-    pub(super) async fn notice(&mut self, notice: Notice) -> bool {
-        let Some(name) = ticket(notice.resource()) else { return true };
+    fn write_down(&self, name: &TicketName, notice: &Notice) {
         match notice {
             Notice::Receipt(receipt) => {
+                let Receipt { token, level, reason, proof, began, ended, .. } = receipt;
                 let text = format!(
-                    "{name} is fenced (token {}, because of {}): {}",
-                    receipt.token,
-                    receipt.reason.as_str(),
-                    receipt.proof.what
+                    "{name} is fenced (token {token}, because of {}): {}",
+                    reason.as_str(),
+                    proof.what
                 );
-                let Receipt { token, level, began, ended, .. } = &receipt;
                 let detail = json!({ "token": token, "level": level, "began": began, "ended": ended });
-                self.note("receipt", Some(&name), text, detail);
-                self.receipt(name, Token(receipt.token)).await
+                self.note("receipt", Some(name), text, detail);
             }
             Notice::Fencing { token, reason, .. } => {
-                self.checking.remove(&name);
-                self.note(
-                    "fencing",
-                    Some(&name),
-                    format!("fences {name} (token {token}): {}", reason.as_str()),
-                    json!({ "token": token }),
-                );
-                true
+                let text = format!("fences {name} (token {token}): {}", reason.as_str());
+                self.note("fencing", Some(name), text, json!({ "token": token }));
             }
             Notice::LevelFailed { token, level, why, .. } => {
                 let text = format!("level {level} of the fence plan of {name} (token {token}) failed: {why}");
                 warn!("{text}");
-                self.note("fence-level-failed", Some(&name), text, json!({ "token": token, "level": level }));
-                true
+                self.note("fence-level-failed", Some(name), text, json!({ "token": token, "level": level }));
             }
-            // A plan that fails for hours is said ever less often.
-            Notice::FenceFailed { token, rounds, .. } if rounds.is_power_of_two() => {
-                self.tell(Event::Fence(FenceEvent::Failing(name, Token(token)))).await
-            }
-            Notice::FenceFailed { .. }
-            | Notice::Armed { .. }
-            | Notice::Extended { .. }
-            | Notice::Started { .. }
-            | Notice::Stopped { .. } => true,
+            _ => {}
         }
     }
 }

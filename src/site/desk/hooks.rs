@@ -1,7 +1,7 @@
 //! The desk and the hooks of this host.
 
 use sitegate_member::config::{Hook, LocalTicket};
-use sitegate_protocol::{CheckId, CheckResult, Event, TicketName, Token};
+use sitegate_protocol::{CheckId, CheckResult, TicketName, Token};
 use tracing::{info, warn};
 
 use super::super::checks::{Checking, Ill};
@@ -31,7 +31,7 @@ impl Desk {
         let late = self.late.get(&ticket).cloned();
         let hook = self.hooks(&ticket).and_then(|hooks| hooks.before_acquire);
         let run = hook.map(|hook| self.run(&ticket, None, "before-acquire", hook));
-        let (runner, events) = (self.runner.clone(), self.port.events.clone());
+        let (runner, checked) = (self.runner.clone(), self.checked.0.clone());
         tokio::spawn(async move {
             let result = match (late, run) {
                 (Some(why), _) => {
@@ -49,8 +49,8 @@ impl Desk {
                     }
                 }
             };
-            // If the loop is gone, so is the process.
-            let _ = events.send(Event::Checked(ticket, check, result)).await;
+            // If the desk is gone, so is the process.
+            let _ = checked.send((ticket, check, result)).await;
         });
     }
 
@@ -65,19 +65,18 @@ impl Desk {
         self.checking.insert(ticket.clone(), checking);
     }
 
-    pub(super) async fn found_ill(&mut self, ill: Ill) -> bool {
+    pub(super) fn found_ill(&mut self, ill: &Ill) {
         let Ill { ticket, token, why } = ill;
-        if self.checking.get(&ticket).is_none_or(|checking| checking.token() != token) {
-            return true;
+        if !self.pump.ill(ticket, *token) {
+            return;
         }
-        self.checking.remove(&ticket);
+        self.checking.remove(ticket);
         self.note(
             "check-failed-too-often",
-            Some(&ticket),
+            Some(ticket),
             format!("the health check of {ticket} last said: {why}"),
             serde_json::json!({}),
         );
-        self.tell(Event::Unhealthy(ticket, token)).await
     }
 
     /// Checks go on by the new configuration, which may also fit the fence daemon better, or worse.
@@ -85,11 +84,7 @@ impl Desk {
         if let Some(status) = self.link.as_ref().map(|link| link.status.clone()) {
             self.learn(&status);
         }
-        let running: Vec<(TicketName, Token)> =
-            self.checking.iter().map(|(ticket, checking)| (ticket.clone(), checking.token())).collect();
-        for (ticket, token) in running {
-            self.begin_checking(&ticket, token);
-        }
+        self.pump.watch_anew();
         info!("hooks are those of the new configuration");
     }
 }

@@ -52,7 +52,7 @@ fn follow(order: Order, armed: &mut Armed) -> FenceEvent {
                     armed.insert(ticket.clone(), (*token, extension.deadline));
                 }
             }
-            FenceEvent::Extended(extensions)
+            FenceEvent::Extended { taken: extensions, refused: Vec::new() }
         }
         Order::Start(ticket, token) => FenceEvent::Started(ticket, token, true),
         Order::Stop(ticket, token) => FenceEvent::Stopped(ticket, token, true),

@@ -9,47 +9,21 @@ use super::tenure::{Progress, Tenure};
 use super::ticket::{Local, Stage, State};
 use crate::event::{FenceEvent, FenceReason, FenceReport, GiveUp, Note, Order};
 use crate::ids::{TicketName, Token};
-use crate::time::{Now, Span};
+use crate::time::Now;
 
 /// The line to the fence daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum FenceLink {
     /// It does not answer: nothing is acquired or renewed.
     Down,
-    /// It answers.
-    Up {
-        /// Orders to extend that it has not answered. It answers every one, in order.
-        open: u32,
-        /// Since when it owes an answer.
-        waiting: Option<Now>,
-    },
+    /// It has said how everything stands. What it owes since is known of each tenure ([`Tenure::owed_since`]): deadlines are merged
+    /// on their way to it, so its answers cannot be counted against orders.
+    Up,
 }
 
 impl FenceLink {
     pub(super) const fn is_up(self) -> bool {
-        matches!(self, Self::Up { .. })
-    }
-
-    pub(super) fn asked(&mut self, now: Now) {
-        if let Self::Up { open, waiting } = self {
-            *open = open.saturating_add(1);
-            waiting.get_or_insert(now);
-        }
-    }
-
-    /// One answer has come; the next may take as long again.
-    pub(super) const fn answered(&mut self, now: Now) {
-        if let Self::Up { open, waiting } = self {
-            *open = open.saturating_sub(1);
-            *waiting = if *open == 0 { None } else { Some(now) };
-        }
-    }
-
-    pub(super) fn answers_within(self, now: Now, span: Span) -> bool {
-        match self {
-            Self::Down => false,
-            Self::Up { waiting, .. } => waiting.is_none_or(|since| now.since_at_most(since) <= span),
-        }
+        matches!(self, Self::Up)
     }
 }
 
@@ -60,20 +34,18 @@ impl Member {
             FenceEvent::Down => self.fence = FenceLink::Down,
             FenceEvent::Armed(ticket, token, deadline) => self.on_armed(now, &ticket, token, deadline),
             FenceEvent::ArmRefused(ticket, token) => self.arm_refused(now, &ticket, token),
-            FenceEvent::Extended(extensions) => {
-                self.fence.answered(now);
-                self.on_extended(now, &extensions);
-            }
+            FenceEvent::Extended { taken, refused } => self.on_extended(now, &taken, &refused),
             FenceEvent::Started(ticket, token, well) => self.on_started(now, &ticket, token, well),
             FenceEvent::Stopped(ticket, token, well) => self.on_stopped(now, &ticket, token, well),
             FenceEvent::Receipt(ticket, token) => self.on_receipt(now, &ticket, token),
             FenceEvent::Failing(ticket, token) => self.note(Note::FenceFailing(ticket, token)),
         }
+        self.beat_again(now);
     }
 
     /// A connection to the fence daemon: what it knows against what this process believes.
     fn fence_up(&mut self, now: Now, reports: Vec<FenceReport>) {
-        self.fence = FenceLink::Up { open: 0, waiting: None };
+        self.fence = FenceLink::Up;
         for report in reports {
             let local = self.locals.or_default(&report.ticket);
             local.report = Some(report);
@@ -109,7 +81,7 @@ impl Member {
                 None => self.fence_now(ticket, token, local, FenceReason::Unknown),
             },
             State::Arming(tenure) if armed.is_none() && local.receipt < Some(tenure.terms.token) => {
-                let (token, deadline) = (tenure.terms.token, tenure.ordered);
+                let (token, deadline) = (tenure.terms.token, tenure.ordered());
                 self.order(Order::Arm(ticket.clone(), token, deadline), Some(deadline));
                 State::Arming(tenure)
             }

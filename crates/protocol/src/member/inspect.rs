@@ -88,7 +88,7 @@ impl Member {
             token: tenure.terms.token,
             ballot: tenure.ballot,
             expire: tenure.terms.expire,
-            ordered: tenure.ordered,
+            ordered: tenure.ordered(),
             fencing_until: fencing.then(|| self.leaving_until(ticket, tenure, Stage::Fencing)),
         })
     }

@@ -9,7 +9,7 @@ use super::Member;
 use super::tenure::Tenure;
 use super::ticket::{Local, Stage, State};
 use crate::event::{Extension, Order};
-use crate::ids::TicketName;
+use crate::ids::{TicketName, Token};
 use crate::mirror::Mirror;
 use crate::quorum::kth_newest;
 use crate::time::{Deadline, Now};
@@ -92,27 +92,48 @@ impl Member {
         for extension in due.extensions.values() {
             for (ticket, _) in &extension.tickets {
                 if let Some(tenure) = self.locals.get_mut(ticket).and_then(|local| local.state.tenure_mut()) {
-                    tenure.ordered = extension.deadline;
+                    tenure.order(extension.deadline, now);
                 }
             }
         }
         if !due.extensions.is_empty() {
-            self.fence.asked(now);
             self.order(Order::Extend(due.extensions.into_values().collect()), None);
+        }
+    }
+
+    /// Orders once more the deadlines about which the fence daemon owes its word: the request that bore them may have failed, and
+    /// while that bars heartbeats no answer to one leads to another order.
+    pub(super) fn extend_again(&mut self, now: Now) {
+        if !self.fence.is_up() {
+            return;
+        }
+        let mut extensions: BTreeMap<(u64, u64), Extension> = BTreeMap::new();
+        for (ticket, local) in self.locals.iter().filter(|(_, local)| local.state.owed_since().is_some()) {
+            let Some(tenure) = local.state.tenure().filter(|tenure| tenure.is_armed()) else { continue };
+            let deadline = tenure.ordered();
+            if deadline.has_passed(now) || tenure.deadline().has_passed(now) {
+                continue;
+            }
+            let group = extensions.entry((deadline.boot.0, deadline.raw.0));
+            let group = group.or_insert_with(|| Extension { deadline, tickets: Vec::new() });
+            group.tickets.push((ticket.clone(), tenure.terms.token));
+        }
+        if !extensions.is_empty() {
+            self.order(Order::Extend(extensions.into_values().collect()), None);
         }
     }
 
     /// The deadline to order for an armed tenure, if its bases allow another than the one that was.
     fn extended(&self, now: Now, ticket: &TicketName, tenure: &Tenure) -> Option<Deadline> {
         let shrunk = tenure.expire < tenure.terms.expire;
-        let later = |target: Deadline| target.boot > tenure.ordered.boot;
+        let later = |target: Deadline| target.boot > tenure.ordered().boot;
         // Most answers renew nothing: with many tickets this finds out without a look at what is supported.
         let at_best = self.end_by(tenure, Mirror::newest_base);
         if !shrunk && !at_best.is_some_and(later) {
             return None;
         }
         let target = self.lease_end(ticket, tenure)?;
-        let sooner = shrunk && target.boot < tenure.ordered.boot;
+        let sooner = shrunk && target.boot < tenure.ordered().boot;
         #[cfg(sitegate_mutants)]
         let sooner = sooner && !planted(Mutant::ShrunkExpireUntold);
         // A shorter E may leave no time at all for now: its next answers will.
@@ -120,12 +141,19 @@ impl Member {
         ((later(target) || sooner) && in_time).then_some(target)
     }
 
-    pub(super) fn on_extended(&mut self, now: Now, extensions: &[Extension]) {
-        for extension in extensions {
+    /// The fence daemon's word about deadlines. A refused one was not in vain: whatever is being fenced is extended no more.
+    pub(super) fn on_extended(&mut self, now: Now, taken: &[Extension], refused: &[(TicketName, Token)]) {
+        for (ticket, token) in refused {
+            let tenure = self.locals.get_mut(ticket).and_then(|local| local.state.tenure_mut());
+            if let Some(tenure) = tenure.filter(|t| t.terms.token == *token) {
+                tenure.refused();
+            }
+        }
+        for extension in taken {
             for (ticket, token) in &extension.tickets {
                 let tenure = self.locals.get_mut(ticket).and_then(|local| local.state.tenure_mut());
                 if let Some(tenure) = tenure.filter(|t| t.terms.token == *token && t.is_armed()) {
-                    tenure.acknowledge(extension.deadline);
+                    tenure.acknowledge(extension.deadline, now);
                 }
                 self.drive_soon(now, ticket);
             }

@@ -9,7 +9,6 @@ use sitegate_mutant::{Mutant, planted};
 use super::Member;
 use super::proposer::Phase;
 use super::tenure::Tenure;
-use super::ticket::{Local, State};
 use crate::durable::Record;
 use crate::event::{Bar, Note};
 use crate::ids::{Ballot, Lsn, MemberId, Nonce, TicketName};
@@ -72,6 +71,12 @@ impl Member {
             self.note(bar.map_or(Note::Unbarred, Note::Barred));
             self.pulse.bar = bar;
         }
+        let again = bar == Some(Bar::Fence);
+        #[cfg(sitegate_mutants)]
+        let again = again && !planted(Mutant::OrderNotRepeated);
+        if again {
+            self.extend_again(now);
+        }
         let smallest = self.smallest_expire();
         if smallest.is_some_and(|e| now.since_at_most(self.pulse.last_commit) >= e.divided(8)) {
             self.write(Record::Touch);
@@ -112,8 +117,7 @@ impl Member {
         if stands {
             return Some(Bar::Disk);
         }
-        let silent =
-            !self.fence.answers_within(now, smallest.divided(4)) || self.arms_for(now, smallest.divided(4));
+        let silent = !self.fence.is_up() || self.fence_owes_for(now, smallest.divided(4));
         #[cfg(sitegate_mutants)]
         let silent = silent && !planted(Mutant::FenceNotWatched);
         if silent {
@@ -126,13 +130,10 @@ impl Member {
         unheard.then_some(Bar::Unheard)
     }
 
-    /// Whether the fence daemon has not acknowledged a tenure for so long.
-    fn arms_for(&self, now: Now, span: Span) -> bool {
-        let since = |local: &Local| match &local.state {
-            State::Arming(tenure) => Some(tenure.since),
-            _ => None,
-        };
-        self.locals.values().filter_map(since).any(|since| now.since_at_most(since) > span)
+    /// Whether the fence daemon has owed its word about some deadline for so long.
+    fn fence_owes_for(&self, now: Now, span: Span) -> bool {
+        let mut owed = self.locals.values().filter_map(|local| local.state.owed_since());
+        owed.any(|since| now.since_at_most(since) > span)
     }
 
     fn find_bar_when_idle(&self, now: Now) -> Option<Bar> {
@@ -196,9 +197,9 @@ impl Member {
         Some(base)
     }
 
-    /// Heard again after a silence: renews at once.
-    fn beat_again(&mut self, now: Now) {
-        if self.pulse.bar == Some(Bar::Unheard) && self.find_bar(now).is_none() {
+    /// Heard again after a silence, or the fence daemon answers again: renews at once.
+    pub(super) fn beat_again(&mut self, now: Now) {
+        if matches!(self.pulse.bar, Some(Bar::Unheard | Bar::Fence)) && self.find_bar(now).is_none() {
             self.beat(now);
         }
     }

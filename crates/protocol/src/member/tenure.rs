@@ -18,6 +18,9 @@ use crate::value::{Key, Ownership, Tenancy, Wanted};
 /// A ticket held so long has settled: its takeovers are forgiven.
 pub(super) const FORGIVEN_AFTER: Span = Span::from_secs(3600);
 
+#[cfg(sitegate_mutants)]
+const EVER: Now = Now { boot: Boot(0), raw: crate::time::Raw(0) };
+
 /// One tenure of this site.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Tenure {
@@ -29,7 +32,10 @@ pub(super) struct Tenure {
     /// E as counted: a smaller one counts before it is agreed, a larger one after.
     pub(super) expire: Span,
     /// The deadline last ordered.
-    pub(super) ordered: Deadline,
+    ordered: Deadline,
+    /// Since when the fence daemon owes its word about that: from when it was ordered, or from the last word about an earlier
+    /// one. `None` once it has taken or refused it.
+    owed: Option<Now>,
     /// The deadline that the fence daemon has acknowledged; `None` until it is armed.
     acknowledged: Option<Deadline>,
     pub(super) since: Now,
@@ -81,6 +87,7 @@ impl Tenure {
             votes,
             expire,
             ordered: never,
+            owed: None,
             acknowledged: None,
             since: now,
             progress: Progress::Starting,
@@ -107,15 +114,50 @@ impl Tenure {
         self.acknowledged
     }
 
-    /// The fence daemon has taken over this deadline; a later one may be on its way to it.
-    pub(super) const fn acknowledge(&mut self, deadline: Deadline) {
+    /// The deadline last ordered; the fence daemon may not have taken it yet.
+    pub(super) const fn ordered(&self) -> Deadline {
+        self.ordered
+    }
+
+    /// This deadline is on its way to the fence daemon.
+    pub(super) fn order(&mut self, deadline: Deadline, now: Now) {
+        self.ordered = deadline;
+        #[cfg(sitegate_mutants)]
+        if planted(Mutant::MergedOrdersOwed) && self.owed.is_some() {
+            self.owed = Some(EVER);
+        }
+        self.owed.get_or_insert(now);
+    }
+
+    /// The fence daemon has taken over this deadline; a later one may be on its way to it, and may take as long again.
+    pub(super) fn acknowledge(&mut self, deadline: Deadline, now: Now) {
         self.acknowledged = Some(deadline);
+        #[cfg(sitegate_mutants)]
+        if planted(Mutant::MergedOrdersOwed) && self.owed == Some(EVER) {
+            return;
+        }
+        self.owed = (deadline != self.ordered).then_some(now);
+    }
+
+    /// The fence daemon has refused to extend: what it had taken before stays in force.
+    pub(super) fn refused(&mut self) {
+        #[cfg(sitegate_mutants)]
+        if planted(Mutant::RefusalOwed) {
+            return;
+        }
+        self.owed = None;
+    }
+
+    /// Since when the fence daemon owes its word about the deadline last ordered, if it does.
+    pub(super) const fn owed_since(&self) -> Option<Now> {
+        self.owed
     }
 
     /// The fence daemon says that it is armed until then.
     pub(super) const fn armed_until(&mut self, deadline: Deadline) {
         self.ordered = deadline;
         self.acknowledged = Some(deadline);
+        self.owed = None;
     }
 
     /// When its takeovers are forgiven.
@@ -145,7 +187,7 @@ impl Member {
         let state = core::mem::take(&mut local.state);
         local.state = match state {
             State::Arming(mut tenure) if tenure.terms.token == token => {
-                tenure.acknowledged = Some(deadline);
+                tenure.acknowledge(deadline, now);
                 self.out.notes.push(Note::Held(ticket.clone(), token, deadline));
                 self.out.orders.push((Order::Start(ticket.clone(), token), Some(deadline)));
                 State::Held(tenure)

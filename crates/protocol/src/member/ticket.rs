@@ -87,6 +87,12 @@ impl State {
         }
     }
 
+    /// Since when the fence daemon owes its word about a deadline of that tenure. Whatever is being fenced is extended no more.
+    pub(super) fn owed_since(&self) -> Option<Now> {
+        let is_fenced = matches!(self, Self::Leaving(.., Stage::Fencing));
+        self.tenure().filter(|_| !is_fenced).and_then(Tenure::owed_since)
+    }
+
     pub(super) const fn tenure_mut(&mut self) -> Option<&mut Tenure> {
         match self {
             Self::Arming(tenure) | Self::Held(tenure) | Self::Leaving(tenure, ..) => Some(tenure),
@@ -141,10 +147,10 @@ impl Member {
             State::Resuming { token, deadline } => self.step_resuming(now, ticket, token, deadline, soonest),
             State::Arming(tenure) => {
                 // Armed or not, whatever was ordered may have been done: only a receipt ends this.
-                if tenure.ordered.has_passed(now) {
+                if tenure.ordered().has_passed(now) {
                     return self.lose(ticket, &tenure, FenceReason::Lost);
                 }
-                soonest.deadline(tenure.ordered);
+                soonest.deadline(tenure.ordered());
                 State::Arming(tenure)
             }
             State::Held(tenure) => self.step_held(now, ticket, tenure, local, soonest),
@@ -414,7 +420,7 @@ impl Member {
         };
         local.never_armed = None;
         self.order(Order::Arm(ticket.clone(), token, deadline), Some(deadline));
-        tenure.ordered = deadline;
+        tenure.order(deadline, now);
         State::Arming(tenure)
     }
 

@@ -1,18 +1,19 @@
 //! Deadlines on their way to the fence daemon. One request is under way at a time; what is ordered meanwhile waits, and
 //! of several deadlines for one ticket only the last matters. So a fence daemon that hangs costs an entry for each ticket.
 
-use std::collections::BTreeMap;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use sitegate_protocol::{Deadline, Extension, TicketName, Token};
 
 /// What waits to be sent.
-#[derive(Debug, Default)]
-pub(super) struct Extending {
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Deadlines {
     waiting: BTreeMap<TicketName, (Token, Deadline)>,
     under_way: bool,
 }
 
-impl Extending {
+impl Deadlines {
     /// Something is ordered.
     pub(super) fn order(&mut self, extensions: Vec<Extension>) {
         for Extension { deadline, tickets } in extensions {
@@ -27,7 +28,7 @@ impl Extending {
         }
         self.under_way = true;
         let mut groups: BTreeMap<(u64, u64), Extension> = BTreeMap::new();
-        for (ticket, (token, deadline)) in std::mem::take(&mut self.waiting) {
+        for (ticket, (token, deadline)) in core::mem::take(&mut self.waiting) {
             let group = groups.entry((deadline.boot.0, deadline.raw.0));
             let group = group.or_insert_with(|| Extension { deadline, tickets: Vec::new() });
             group.tickets.push((ticket, token));
@@ -39,15 +40,12 @@ impl Extending {
     pub(super) const fn answered(&mut self) {
         self.under_way = false;
     }
-
-    /// The connection is gone, and what was ordered on it with it.
-    pub(super) fn forget(&mut self) {
-        *self = Self::default();
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec;
+
     use sitegate_protocol::{Boot, Raw};
 
     use super::*;
@@ -59,24 +57,24 @@ mod tests {
 
     #[test]
     fn only_the_last_deadline_matters() {
-        let mut extending = Extending::default();
-        extending.order(order("db", 1));
-        assert_eq!(extending.next(), Some(order("db", 1)));
+        let mut deadlines = Deadlines::default();
+        deadlines.order(order("db", 1));
+        assert_eq!(deadlines.next(), Some(order("db", 1)));
         for at in 2..100 {
-            extending.order(order("db", at));
-            assert_eq!(extending.next(), None, "one is under way");
+            deadlines.order(order("db", at));
+            assert_eq!(deadlines.next(), None, "one is under way");
         }
-        extending.answered();
-        assert_eq!(extending.next(), Some(order("db", 99)));
+        deadlines.answered();
+        assert_eq!(deadlines.next(), Some(order("db", 99)));
     }
 
     #[test]
     fn tickets_with_one_deadline_go_together() {
-        let mut extending = Extending::default();
-        extending.order(order("a", 5));
-        extending.order(order("b", 6));
-        extending.order(order("c", 5));
-        let sent = extending.next().unwrap();
+        let mut deadlines = Deadlines::default();
+        deadlines.order(order("a", 5));
+        deadlines.order(order("b", 6));
+        deadlines.order(order("c", 5));
+        let sent = deadlines.next().unwrap();
         let tickets: Vec<usize> = sent.iter().map(|extension| extension.tickets.len()).collect();
         assert_eq!(tickets, [2, 1]);
     }
