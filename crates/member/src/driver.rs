@@ -1,19 +1,16 @@
-//! The loop around the protocol: what happened goes in, what it led to is committed, and only then done.
+//! The loop around the member's state machine ([`MemberPump`]): it waits for whatever comes next, hands it over, and does what the
+//! pump wants done. Turns, commits, the order of events and the bounds of all queues are the pump's.
 //!
-//! One turn takes everything that has queued up, and one commit covers it. While a commit runs (in a thread of its own),
-//! heartbeats and their answers are still handled, as they write nothing, and answered at once; everything else waits in
-//! bounded queues, and behind those the network waits.
-//!
-//! `now` is read after an event was received and before its effects are done, never kept.
+//! Clocks are read after an event was received and before its effects are done, and never kept.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sitegate_host::clock::{Alarm, boot_ns, raw_ns};
-use sitegate_protocol::{
-    Boot, CommandId, Durable, Event, Life, Member, Now, Raw, Reply, Start, Timeouts, Turn,
-};
+use sitegate_protocol::{Boot, CommandId, Durable, Event, Life, Now, Raw, Reply, Start, Timeouts};
+use sitegate_shell::MemberPump;
+use sitegate_shell::member::Lane;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
@@ -33,8 +30,6 @@ pub use handle::{Gone, Handle, Observed, Request};
 
 use disk::Disk;
 
-/// Events that one turn takes at most: enough for a burst, few enough that what follows does not wait for long.
-const EVENTS_PER_TURN_MAX: usize = 512;
 /// How often the loop looks at what has no event of its own: the wall clock, the watchdog.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -86,7 +81,7 @@ pub struct Parts {
 /// The loop. See the module.
 #[derive(Debug)]
 pub struct Driver {
-    member: Member,
+    pump: MemberPump,
     shared: Arc<Shared>,
     peers: Arc<Peers>,
     frames: Frames,
@@ -97,8 +92,6 @@ pub struct Driver {
     disk: Disk,
     alarm: Alarm,
     look: Interval,
-    /// What the next commit will cover.
-    turn: Turn,
     /// The commit that runs.
     committing: Option<Running>,
     commands: BTreeMap<CommandId, mpsc::Sender<Reply>>,
@@ -121,14 +114,13 @@ impl Driver {
     /// If the machine gives no timer or thread.
     pub fn start(parts: Parts) -> std::io::Result<(Self, Handle)> {
         let settings = (*parts.shared.settings.get()).clone();
-        let (member, step) = Member::start(settings, parts.durable, parts.start, now());
+        let (mut pump, first) = MemberPump::start(settings, parts.durable, parts.start, now());
+        pump.add(first, now());
         let (handle, requests) = Handle::new();
         let mut look = interval(parts.service.look_every(LOOK_EVERY));
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut turn = Turn::new();
-        turn.add(step);
         let driver = Self {
-            member,
+            pump,
             shared: parts.shared,
             peers: parts.peers,
             frames: parts.frames,
@@ -139,7 +131,6 @@ impl Driver {
             disk: Disk::start(parts.store, parts.proof)?,
             alarm: Alarm::new()?,
             look,
-            turn,
             committing: None,
             commands: BTreeMap::new(),
             looks: Vec::new(),
@@ -152,7 +143,7 @@ impl Driver {
     /// The life of this process.
     #[must_use]
     pub fn life(&self) -> Life {
-        self.member.view(now()).life
+        self.pump.member().life()
     }
 
     /// Runs until something ends it.
@@ -168,81 +159,81 @@ impl Driver {
     }
 
     async fn once(&mut self) -> Result<(), Ended> {
-        self.finish_turn()?;
-        let idle = self.committing.is_none();
-        if idle && self.stopping {
-            return Err(Ended::Stopped);
+        self.work()?;
+        if self.pump.is_settled() {
+            self.answer_looks();
+            if self.stopping {
+                return Err(Ended::Stopped);
+            }
         }
-        if idle {
-            self.alarm.set(alarm_time(self.member.next_timeout()))?;
+        if !self.pump.is_committing() {
+            self.alarm.set(alarm_time(self.pump.next_timeout()))?;
         }
+        let room = |lane| self.pump.has_room(lane);
         tokio::select! {
             biased;
-            _ = self.look.tick() => self.look_around()?,
-            done = self.disk.done(), if !idle => self.committed(done)?,
-            Some(frame) = self.frames.prompt.recv() => self.handle(Event::Frame(frame))?,
-            Some(event) = next_event(&mut self.site), if idle => self.handle(event)?,
-            Some(request) = self.requests.recv(), if idle => self.request(request)?,
-            Some(frame) = self.frames.other.recv(), if idle => self.handle(Event::Frame(frame))?,
-            rang = self.alarm.ring(), if idle => rang?,
+            _ = self.look.tick() => self.look_around(),
+            done = self.disk.done(), if self.pump.is_committing() => self.committed(done)?,
+            Some(frame) = self.frames.prompt.recv(), if room(Lane::Prompt) => self.offer(Event::Frame(frame)),
+            Some(event) = next_event(&mut self.site), if room(Lane::Site) => self.offer(event),
+            Some(request) = self.requests.recv(), if room(Lane::Requests) => self.request(request),
+            Some(frame) = self.frames.other.recv(), if room(Lane::Other) => self.offer(Event::Frame(frame)),
+            rang = self.alarm.ring(), if !self.pump.is_committing() => rang?,
         }
-        if self.committing.is_none() {
-            self.take_queued()?;
-        }
+        self.take_queued();
         Ok(())
     }
 
-    /// Takes into this turn what has queued up, a fair share of each kind.
-    fn take_queued(&mut self) -> Result<(), Ended> {
-        let mut taken = 0;
-        loop {
-            let before = taken;
-            if let Ok(frame) = self.frames.prompt.try_recv() {
-                self.handle(Event::Frame(frame))?;
-                taken += 1;
-            }
-            if let Some(event) = self.site.as_mut().and_then(|site| site.events.try_recv().ok()) {
-                self.handle(event)?;
-                taken += 1;
-            }
-            if let Ok(request) = self.requests.try_recv() {
-                self.request(request)?;
-                taken += 1;
-            }
-            if let Ok(frame) = self.frames.other.try_recv() {
-                self.handle(Event::Frame(frame))?;
-                taken += 1;
-            }
-            if taken == before || taken >= EVENTS_PER_TURN_MAX {
-                return Ok(());
-            }
+    /// Hands over what else has come, as far as there is room for it.
+    fn take_queued(&mut self) {
+        while self.pump.has_room(Lane::Prompt)
+            && let Ok(frame) = self.frames.prompt.try_recv()
+        {
+            self.offer(Event::Frame(frame));
+        }
+        while self.pump.has_room(Lane::Site)
+            && let Some(event) = self.site.as_mut().and_then(|site| site.events.try_recv().ok())
+        {
+            self.offer(event);
+        }
+        while self.pump.has_room(Lane::Requests)
+            && let Ok(request) = self.requests.try_recv()
+        {
+            self.request(request);
+        }
+        while self.pump.has_room(Lane::Other)
+            && let Ok(frame) = self.frames.other.try_recv()
+        {
+            self.offer(Event::Frame(frame));
         }
     }
 
-    fn request(&mut self, request: Request) -> Result<(), Ended> {
+    /// Only where there is room: nothing is offered in vain.
+    fn offer(&mut self, event: Event) {
+        let refused = self.pump.offer(event);
+        assert!(refused.is_ok(), "there was room for it");
+    }
+
+    fn request(&mut self, request: Request) {
         match request {
             Request::Command(id, command, caller, replies) => {
                 self.shared.metrics.commands.add(1);
                 self.note_command(&command, &caller);
                 self.commands.insert(id, replies);
-                self.handle(Event::Command(id, command, caller))
+                self.offer(Event::Command(id, command, caller));
             }
             Request::Abandon(id) => {
                 self.commands.remove(&id);
-                self.handle(Event::Abandon(id))
+                self.offer(Event::Abandon(id));
             }
             Request::Look(reply) => {
                 self.looks.push(reply);
-                Ok(())
             }
             Request::Reload => {
                 let settings = (*self.shared.settings.get()).clone();
-                self.handle(Event::Reload(settings))
+                self.offer(Event::Reload(settings));
             }
-            Request::Stop => {
-                self.stopping = true;
-                Ok(())
-            }
+            Request::Stop => self.stopping = true,
         }
     }
 }

@@ -61,7 +61,7 @@ pub(crate) enum Address {
 
 /// All of one loop turn: its steps, committed together.
 #[must_use = "a turn must be committed"]
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Turn {
     records: BTreeMap<Slot, Record>,
     rest: Step,

@@ -8,6 +8,8 @@
 
 extern crate alloc;
 
+pub mod member;
 pub mod site;
 
+pub use member::MemberPump;
 pub use site::SitePump;

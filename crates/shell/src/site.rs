@@ -104,6 +104,12 @@ impl SitePump {
         self.line
     }
 
+    /// Whether that connection is up.
+    #[must_use]
+    pub const fn is_linked(&self) -> bool {
+        self.linked
+    }
+
     /// The protocol orders something. Without a connection nothing is asked: the protocol hears of the next one and orders again
     /// what still matters.
     pub fn order(&mut self, order: Order) {

@@ -248,7 +248,12 @@ fn formation(head: [u8; HEAD]) -> Plan {
 mod tests {
     use super::*;
 
-    const PLAIN: [u8; HEAD] = [0; HEAD];
+    /// Of a seed by which no start hook hangs.
+    const PLAIN: [u8; HEAD] = {
+        let mut head = [0; HEAD];
+        head[1] = 1;
+        head
+    };
 
     fn driven(head: [u8; HEAD], steps: &[[u8; 2]]) -> Driven {
         let driven = drive(&[&head[..], &steps.concat()].concat(), false);

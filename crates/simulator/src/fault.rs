@@ -362,7 +362,7 @@ impl World {
     /// Two other clocks have leapt. A new process begins anew, and looks for witnesses; as it never trusts its disk, only
     /// where everybody comes back in the end.
     fn suspect(&mut self, i: usize) -> bool {
-        let at_once = self.nodes[i].process.as_ref().is_some_and(|process| process.committing.is_none());
+        let at_once = self.nodes[i].process.as_ref().is_some_and(|process| !process.pump.is_committing());
         let may = self.plan.faults.disks && self.may_lose_power(i) && self.runs(i) && at_once;
         if may {
             self.deliver(i, Event::Suspect);

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use sitegate_fence::deadman::{Deadman, Leases, Order, Record, RunId, Save, Saved, Schedule, State};
-use sitegate_fence_client::wire::{Instant, Name, Notice, Reason};
-use sitegate_protocol::{self as protocol, FenceEvent, FenceReport, TicketName, Token};
+use sitegate_fence_client::wire::Name;
+use sitegate_protocol::{self as protocol, FenceReport, TicketName, Token};
 use sitegate_shell::site::Line;
 
-use crate::clock::{Time, from_fence, to_fence};
-use crate::line::Clients;
+use crate::clock::{Time, from_fence};
+use crate::line::FencedEnd;
 use crate::node::Slow;
 use crate::plan::FencePlan;
 use crate::programs::{LevelEnd, proof};
@@ -24,7 +24,7 @@ pub(crate) struct FenceHost {
     pub(crate) generation: u64,
     pub(crate) wake: Option<Time>,
     /// Its end of the line to the member's desk.
-    pub(crate) clients: Clients,
+    pub(crate) line: FencedEnd,
     /// Its process is stopped until then.
     pub(crate) frozen_until: Time,
     /// The leases cannot be published before that.
@@ -302,74 +302,6 @@ impl World {
             self.schedule(at, Happening::Fenced { node: i, generation, fencing: Fencing::Wake(at) });
         }
     }
-}
-
-/// Hands an order of the member to the deadman, as the daemons' desk does. Returns what is answered at once: refusals, and
-/// the deadlines that were taken over.
-pub(crate) fn obey(
-    deadman: &mut Deadman,
-    now: Instant,
-    order: protocol::Order,
-    incarnation: u64,
-) -> Vec<FenceEvent> {
-    let mut events = Vec::new();
-    match order {
-        protocol::Order::Arm(ticket, token, deadline) => {
-            let armed = deadman.arm(now, &name_of(&ticket), token.0, to_fence(deadline), incarnation);
-            if armed.is_err() {
-                events.push(FenceEvent::ArmRefused(ticket, token));
-            }
-        }
-        protocol::Order::Extend(extensions) => {
-            let (mut taken, mut refused) = (extensions, Vec::new());
-            for extension in &mut taken {
-                let deadline = to_fence(extension.deadline);
-                extension.tickets.retain(|(ticket, token)| {
-                    let extended = deadman.extend(now, &name_of(ticket), token.0, deadline, incarnation);
-                    if extended.is_err() {
-                        refused.push((ticket.clone(), *token));
-                    }
-                    extended.is_ok()
-                });
-            }
-            events.push(FenceEvent::Extended { taken, refused });
-        }
-        protocol::Order::Start(ticket, token) => {
-            if deadman.start(now, &name_of(&ticket), token.0).is_err() {
-                events.push(FenceEvent::Started(ticket, token, false));
-            }
-        }
-        protocol::Order::Stop(ticket, token) => {
-            if deadman.stop(now, &name_of(&ticket), token.0).is_err() {
-                events.push(FenceEvent::Stopped(ticket, token, false));
-            }
-        }
-        protocol::Order::Fence(ticket, token, _) => {
-            // Refused only if a larger token is armed, which the next report tells.
-            let _ = deadman.fence(now, &name_of(&ticket), token.0, Reason::deadline());
-        }
-    }
-    events
-}
-
-pub(crate) fn event_of(notice: Notice) -> Option<FenceEvent> {
-    let event = match notice {
-        Notice::Armed { resource, token, deadline } => {
-            FenceEvent::Armed(ticket_of(&resource), Token(token), from_fence(deadline))
-        }
-        Notice::Started { resource, token, failed } => {
-            FenceEvent::Started(ticket_of(&resource), Token(token), failed.is_none())
-        }
-        Notice::Stopped { resource, token, failed } => {
-            FenceEvent::Stopped(ticket_of(&resource), Token(token), failed.is_none())
-        }
-        Notice::Receipt(receipt) => FenceEvent::Receipt(ticket_of(&receipt.resource), Token(receipt.token)),
-        Notice::FenceFailed { resource, token, .. } => {
-            FenceEvent::Failing(ticket_of(&resource), Token(token))
-        }
-        Notice::Extended { .. } | Notice::Fencing { .. } | Notice::LevelFailed { .. } => return None,
-    };
-    Some(event)
 }
 
 /// How all resources stand, as the fence daemon says at every connection.

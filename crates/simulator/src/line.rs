@@ -17,20 +17,26 @@ const ARMING_PAUSE: Time = 10 * MS;
 
 /// The fence daemon's end of its line to the member's desk.
 #[derive(Default)]
-pub(crate) struct Clients {
+pub(crate) struct FencedEnd {
     /// The member's process and its connection.
     connected: Option<(u64, Line)>,
-    /// Asked and not answered.
-    pending: Vec<Order>,
-    /// Answers that wait until this turn's leases are published.
-    unsaid: Vec<(Order, Answer)>,
+    clients: Clients,
     /// When the last message of each direction arrives: none overtakes another.
     to_fenced: Time,
     from_fenced: Time,
 }
 
+/// What a fence daemon owes its clients.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Clients {
+    /// Asked and not answered.
+    pending: Vec<Order>,
+    /// Answers that wait until this turn's leases are published.
+    unsaid: Vec<(Order, Answer)>,
+}
+
 /// What a desk is told.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Message {
     Linked(Vec<FenceReport>),
     Unlinked,
@@ -40,12 +46,73 @@ pub(crate) enum Message {
     Ill(TicketName, Token),
 }
 
-impl Clients {
+impl FencedEnd {
     /// The connection has ended: nobody is answered any more.
     pub(crate) fn hang_up(&mut self) -> Option<(u64, Line)> {
-        self.pending.clear();
-        self.unsaid.clear();
+        self.clients = Clients::default();
         self.connected.take()
+    }
+}
+
+impl Clients {
+    /// Follows an order; what is answered at once.
+    pub(crate) fn asked(
+        &mut self,
+        deadman: &mut Deadman,
+        now: wire::Instant,
+        order: Order,
+        incarnation: u64,
+    ) -> Option<Message> {
+        let refused = match &order {
+            Order::Arm(ticket, token, deadline) => {
+                deadman.arm(now, &name_of(ticket), token.0, to_fence(*deadline), incarnation).err()
+            }
+            Order::Extend(extensions) => {
+                let mut refused = BTreeSet::new();
+                for extension in extensions {
+                    let deadline = to_fence(extension.deadline);
+                    let is_refused = |(ticket, token): &&(TicketName, Token)| {
+                        deadman.extend(now, &name_of(ticket), token.0, deadline, incarnation).is_err()
+                    };
+                    refused.extend(extension.tickets.iter().filter(is_refused).cloned());
+                }
+                self.unsaid.push((order, Answer::Extended(refused)));
+                return None;
+            }
+            Order::Start(ticket, token) => deadman.start(now, &name_of(ticket), token.0).err(),
+            Order::Stop(ticket, token) => deadman.stop(now, &name_of(ticket), token.0).err(),
+            Order::Fence(ticket, token, _) => {
+                deadman.fence(now, &name_of(ticket), token.0, Reason::deadline()).err()
+            }
+        };
+        match refused {
+            Some(refusal) => Some(Message::Answer(order, Answer::Failed(refusal.to_string()))),
+            None => {
+                self.pending.push(order);
+                None
+            }
+        }
+    }
+
+    /// What has come of a turn, for clients; `published` says whether its leases were.
+    pub(crate) fn told(&mut self, notices: Vec<wire::Notice>, published: bool) -> Vec<Message> {
+        let failed = || Answer::Failed("the leases cannot be published".into());
+        let mut told = Vec::new();
+        if !published {
+            let (arms, rest) =
+                std::mem::take(&mut self.pending).into_iter().partition(|o| matches!(o, Order::Arm(..)));
+            self.pending = rest;
+            told.extend(arms.into_iter().map(|order: Order| Message::Answer(order, failed())));
+        }
+        for notice in notices {
+            let answers = self.settle(&notice).into_iter();
+            told.extend(answers.map(|(order, answer)| Message::Answer(order, answer)));
+            told.extend(notice_of(notice).map(Message::Notice));
+        }
+        for (order, answer) in std::mem::take(&mut self.unsaid) {
+            told.push(Message::Answer(order, if published { answer } else { failed() }));
+        }
+        told
     }
 
     /// The answers that a notice makes due, as the fence daemon's clients get them.
@@ -96,8 +163,8 @@ impl World {
             Some(_) if frozen > self.time => frozen,
             Some(deadman) if !is_arming(deadman) => {
                 let reports = reports(deadman);
-                node.fence.clients.hang_up();
-                node.fence.clients.connected = Some((generation, line));
+                node.fence.line.hang_up();
+                node.fence.line.connected = Some((generation, line));
                 return self.tell_desk(i, Message::Linked(reports));
             }
             Some(_) => self.time + ARMING_PAUSE,
@@ -117,19 +184,22 @@ impl World {
 
     /// The line is cut; whether there was one. What was under way may be lost on it.
     pub(crate) fn break_line(&mut self, i: usize) -> bool {
-        let Some((generation, line)) = self.nodes[i].fence.clients.hang_up() else { return false };
-        let overtakes = self.rng.percent(50);
-        let at = if overtakes { self.time } else { self.nodes[i].fence.clients.from_fenced };
+        let Some((generation, line)) = self.nodes[i].fence.line.hang_up() else { return false };
+        // Who has not heard that it is connected does not hear that it is no more.
+        let linked =
+            self.nodes[i].process.as_ref().is_some_and(|p| p.desk.line() == line && p.desk.is_linked());
+        let overtakes = linked && self.rng.percent(50);
+        let at = if overtakes { self.time } else { self.nodes[i].fence.line.from_fenced };
         self.schedule(at, Happening::Line { node: i, generation, line, message: Message::Unlinked });
         true
     }
 
     fn tell_desk(&mut self, i: usize, message: Message) {
-        let Some((generation, line)) = self.nodes[i].fence.clients.connected else { return };
+        let Some((generation, line)) = self.nodes[i].fence.line.connected else { return };
         let takes = self.ipc(i);
-        let clients = &mut self.nodes[i].fence.clients;
-        let mut at = (self.time + takes).max(clients.from_fenced);
-        clients.from_fenced = at;
+        let end = &mut self.nodes[i].fence.line;
+        let mut at = (self.time + takes).max(end.from_fenced);
+        end.from_fenced = at;
         if let Message::Answer(..) = message {
             at += self.rng.range(0, takes); // answers and notices take different ways through the desk's process
         }
@@ -162,9 +232,9 @@ impl World {
         let generation = node.fence.generation;
         let fencing = Fencing::Asked { asker, line, order, incarnation };
         let takes = self.ipc(i);
-        let clients = &mut self.nodes[i].fence.clients;
-        let at = (self.time + takes).max(clients.to_fenced);
-        clients.to_fenced = at;
+        let end = &mut self.nodes[i].fence.line;
+        let at = (self.time + takes).max(end.to_fenced);
+        end.to_fenced = at;
         self.schedule(at, Happening::Fenced { node: i, generation, fencing });
     }
 
@@ -182,57 +252,18 @@ impl World {
         let node = &mut self.nodes[i];
         let now = node.clocks.instant(self.time);
         let fence = &mut node.fence;
-        let (Some(deadman), clients) = (fence.deadman.as_mut(), &mut fence.clients) else { return };
-        if clients.connected != Some((asker, line)) {
+        let (Some(deadman), end) = (fence.deadman.as_mut(), &mut fence.line) else { return };
+        if end.connected != Some((asker, line)) {
             return;
         }
-        let refused = match &order {
-            Order::Arm(ticket, token, deadline) => {
-                deadman.arm(now, &name_of(ticket), token.0, to_fence(*deadline), incarnation).err()
-            }
-            Order::Extend(extensions) => {
-                let mut refused = BTreeSet::new();
-                for extension in extensions {
-                    let deadline = to_fence(extension.deadline);
-                    let is_refused = |(ticket, token): &&(TicketName, Token)| {
-                        deadman.extend(now, &name_of(ticket), token.0, deadline, incarnation).is_err()
-                    };
-                    refused.extend(extension.tickets.iter().filter(is_refused).cloned());
-                }
-                return clients.unsaid.push((order, Answer::Extended(refused)));
-            }
-            Order::Start(ticket, token) => deadman.start(now, &name_of(ticket), token.0).err(),
-            Order::Stop(ticket, token) => deadman.stop(now, &name_of(ticket), token.0).err(),
-            Order::Fence(ticket, token, _) => {
-                deadman.fence(now, &name_of(ticket), token.0, Reason::deadline()).err()
-            }
-        };
-        match refused {
-            Some(refusal) => self.tell_desk(i, Message::Answer(order, Answer::Failed(refusal.to_string()))),
-            None => clients.pending.push(order),
+        if let Some(message) = end.clients.asked(deadman, now, order, incarnation) {
+            self.tell_desk(i, message);
         }
     }
 
     /// Tells clients what has come of this turn; `published` says whether its leases were.
     pub(crate) fn tell_clients(&mut self, i: usize, notices: Vec<wire::Notice>, published: bool) {
-        let clients = &mut self.nodes[i].fence.clients;
-        let failed = || Answer::Failed("the leases cannot be published".into());
-        let mut told = Vec::new();
-        if !published {
-            let (arms, rest) =
-                std::mem::take(&mut clients.pending).into_iter().partition(|o| matches!(o, Order::Arm(..)));
-            clients.pending = rest;
-            told.extend(arms.into_iter().map(|order: Order| Message::Answer(order, failed())));
-        }
-        for notice in notices {
-            told.extend(
-                clients.settle(&notice).into_iter().map(|(order, answer)| Message::Answer(order, answer)),
-            );
-            told.extend(notice_of(notice).map(Message::Notice));
-        }
-        for (order, answer) in std::mem::take(&mut clients.unsaid) {
-            told.push(Message::Answer(order, if published { answer } else { failed() }));
-        }
+        let told = self.nodes[i].fence.line.clients.told(notices, published);
         for message in told {
             self.tell_desk(i, message);
         }

@@ -7,7 +7,7 @@ use sitegate_protocol::{
     Durable, Event, Identity, Lsn, Member, MemberId, Now, Record, Role, Settings, Store, Turn,
     never_regresses,
 };
-use sitegate_shell::SitePump;
+use sitegate_shell::{MemberPump, SitePump};
 
 use crate::clock::{Clocks, Time};
 use crate::fenced::FenceHost;
@@ -72,29 +72,36 @@ impl Disk {
 
 /// A running member.
 pub(crate) struct Process {
-    pub(crate) member: Member,
+    pub(crate) pump: MemberPump,
     /// What its orders go through.
     pub(crate) desk: SitePump,
     /// A commit that is under way.
     pub(crate) committing: Option<Turn>,
-    /// What was handled while it was, and has to be committed next.
-    pub(crate) next: Turn,
-    /// What arrived while it was.
-    pub(crate) queue: VecDeque<Event>,
+    /// What has arrived and was not read, as the process is stopped or its queues are full.
+    pub(crate) inbox: VecDeque<Event>,
     pub(crate) frozen_until: Time,
     pub(crate) wake: Option<Time>,
 }
 
 impl Process {
-    pub(crate) fn new(member: Member, desk: SitePump) -> Self {
-        Self {
-            member,
-            desk,
-            committing: None,
-            next: Turn::new(),
-            queue: VecDeque::new(),
-            frozen_until: 0,
-            wake: None,
+    pub(crate) fn new(pump: MemberPump, desk: SitePump) -> Self {
+        Self { pump, desk, committing: None, inbox: VecDeque::new(), frozen_until: 0, wake: None }
+    }
+
+    pub(crate) const fn member(&self) -> &Member {
+        self.pump.member()
+    }
+
+    /// Reads what has arrived, as far as there is room for it: connections with different kinds of frames do not wait for each
+    /// other.
+    pub(crate) fn read(&mut self) {
+        if self.inbox.is_empty() {
+            return;
+        }
+        for event in std::mem::take(&mut self.inbox) {
+            if let Err(event) = self.pump.offer(event) {
+                self.inbox.push_back(event);
+            }
         }
     }
 }
@@ -134,6 +141,6 @@ impl Node {
     }
 
     pub(crate) fn votes(&self) -> bool {
-        self.process.as_ref().is_some_and(|p| p.member.is_voting())
+        self.process.as_ref().is_some_and(|p| p.member().is_voting())
     }
 }

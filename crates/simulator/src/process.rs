@@ -1,12 +1,12 @@
-//! A member's process: what the loop around the protocol does (`crates/member/src/driver.rs`), with a disk, a network
-//! and clocks that are simulated.
+//! A member's process: the pumps that the daemons run (`crates/shell`), with a disk, a network and clocks that are simulated.
 
 use sitegate_protocol::{
-    CheckId, CheckResult, Effects, Event, Frame, Lsn, Member, MemberId, Nonce, Start, TicketName, Turn,
+    CheckId, CheckResult, Effects, Event, Frame, Lsn, MemberId, Nonce, Now, Start, TicketName, Turn,
     ValidFrame,
 };
-use sitegate_shell::SitePump;
+use sitegate_shell::member::{Deed, Handled, Next};
 use sitegate_shell::site::Line;
+use sitegate_shell::{MemberPump, SitePump};
 
 use crate::clock::{MS, SECOND, Time};
 use crate::line::Message;
@@ -16,7 +16,7 @@ use crate::world::{Happening, World};
 impl World {
     pub(crate) fn start_member(&mut self, i: usize) {
         let settings = self.nodes[i].settings.clone();
-        let (nonce, seed) = (Nonce(self.rng.next()), self.rng.next());
+        let (nonce, seed) = (Nonce(self.births.next()), self.births.next());
         if !self.nodes[i].up || self.nodes[i].process.is_some() {
             return;
         }
@@ -25,15 +25,13 @@ impl World {
         let proven = node.proof.is_some_and(|(boot, lsn)| boot == node.boot && node.disk.lsn >= lsn);
         let start = Start { nonce, seed, lsn: Lsn(node.disk.lsn), proven };
         let now = node.clocks.now(self.time);
-        let (member, step) = Member::start(settings, node.disk.durable.clone(), start, now);
+        let (pump, first) = MemberPump::start(settings, node.disk.durable.clone(), start, now);
         let desk = if node.is_site() { SitePump::new() } else { SitePump::default() };
-        node.process = Some(Process::new(member, desk));
+        node.process = Some(Process::new(pump, desk));
         self.trace(i, || format!("member starts, proven {proven}"));
         self.checks_member_started(i);
-        self.checks_handled(i, now, &step);
-        let mut turn = Turn::new();
-        turn.add(step);
-        self.run_turn(i, turn);
+        self.handled(i, now, first);
+        self.work(i);
         self.work_desk(i);
     }
 
@@ -47,7 +45,7 @@ impl World {
         self.leave_commit(i);
         self.checks_member_killed(i);
         if self.nodes[i].process.take().is_some() {
-            self.nodes[i].fence.clients.hang_up();
+            self.nodes[i].fence.line.hang_up();
             self.nodes[i].generation = self.newest_generation();
             if !self.checks.haunted {
                 self.forget_commands(i);
@@ -71,77 +69,80 @@ impl World {
             let (at, generation) = (self.nodes[i].asleep_until, self.nodes[i].generation);
             return self.schedule(at, Happening::Member { node: i, generation, event });
         }
-        let Some(process) = &mut self.nodes[i].process else { return };
-        if process.frozen_until > self.time || (process.committing.is_some() && !event.is_prompt()) {
-            process.queue.push_back(event);
-            return;
-        }
-        let turn = self.handle(i, event);
-        self.run_turn(i, turn);
-    }
-
-    fn handle(&mut self, i: usize, event: Event) -> Turn {
-        let now = self.nodes[i].clocks.now(self.time);
-        if self.print && !matches!(event, Event::Tick) {
+        if self.print {
             let text = brief(&event);
             self.trace(i, || text);
         }
-        let Some(process) = &mut self.nodes[i].process else { unreachable!("a process handles it") };
-        let step = process.member.handle(now, event);
-        self.checks_handled(i, now, &step);
-        let mut turn = Turn::new();
-        turn.add(step);
-        turn
+        let Some(process) = &mut self.nodes[i].process else { return };
+        process.inbox.push_back(event);
+        self.work(i);
     }
 
-    /// Commits a turn, or has it wait for the commit that runs.
-    fn run_turn(&mut self, i: usize, mut turn: Turn) {
-        let usual = self.rng.range(self.plan.faults.commit_min, self.plan.faults.commit_max);
-        let takes = self.nodes[i].slow_disk.at(self.time).unwrap_or(usual);
-        if turn.is_dirty() {
-            let generation = self.nodes[i].generation;
-            let Some(process) = &mut self.nodes[i].process else { return };
-            if process.committing.is_some() {
-                // Its step goes into the next turn; the types hand steps over in order.
-                process.next.append(turn);
-                return;
+    /// Lets the process of `i` work off what there is to do.
+    pub(crate) fn work(&mut self, i: usize) {
+        while !self.checks.is_violated() {
+            let node = &mut self.nodes[i];
+            let now = node.clocks.now(self.time);
+            let Some(process) = node.process.as_mut().filter(|p| p.frozen_until <= self.time) else { return };
+            process.read();
+            match process.pump.next(now) {
+                Next::Handled(handled) => self.handled(i, now, handled),
+                Next::Do(Deed::Commit(turn, proposals)) => {
+                    self.commit(i, turn);
+                    self.propose(i, proposals);
+                }
+                Next::Do(Deed::Effects(effects)) => self.carry_out(i, *effects),
+                Next::Wait => break,
             }
-            let proposals = turn.proposals(&process.member);
-            process.committing = Some(turn);
-            self.checks_committing(i);
-            if let Some(story) = &mut self.story {
-                story.tell_frames(self.time, self.nodes[i].id, &proposals);
-            }
-            self.send_frames(i, proposals);
-            self.schedule(self.time + takes, Happening::Committed { node: i, generation });
-        } else {
-            self.finish_turn(i, turn);
         }
         self.set_timer(i);
     }
 
-    /// Commits now, and does what follows.
-    fn finish_turn(&mut self, i: usize, turn: Turn) {
+    fn handled(&mut self, i: usize, now: Now, handled: Handled) {
+        self.checks_handled(i, now, handled.step());
+        if let Some(process) = &mut self.nodes[i].process {
+            process.pump.add(handled, now);
+        }
+    }
+
+    /// Begins to commit a turn.
+    fn commit(&mut self, i: usize, turn: Turn) {
+        let usual = self.rng.range(self.plan.faults.commit_min, self.plan.faults.commit_max);
+        let takes = self.nodes[i].slow_disk.at(self.time).unwrap_or(usual);
+        let generation = self.nodes[i].generation;
+        let Some(process) = &mut self.nodes[i].process else { return };
+        process.committing = Some(turn);
+        self.checks_committing(i);
+        self.schedule(self.time + takes, Happening::Committed { node: i, generation });
+    }
+
+    fn propose(&mut self, i: usize, frames: Vec<(MemberId, Frame)>) {
+        if let Some(story) = &mut self.story {
+            story.tell_frames(self.time, self.nodes[i].id, &frames);
+        }
+        self.send_frames(i, frames);
+    }
+
+    /// The turn is on the disk; tells its process, unless that dies just then.
+    fn finish_commit(&mut self, i: usize, turn: Turn) {
         self.checks_commit(i, turn.records());
         let node = &mut self.nodes[i];
-        let dirty = turn.is_dirty();
         let committed = match turn.commit(&mut node.disk) {
             Ok(committed) => committed,
             Err(broken) => return self.checks.violate("I5", self.time, broken),
         };
-        if dirty {
-            self.commits += 1;
-            node.proof = Some((node.boot, node.disk.lsn));
-            self.checks_committed(i);
-            if self.rng.per_million(if self.calm { 0 } else { self.plan.faults.crash_at_commit }) {
-                return self.crash_member(i); // durable, and nobody was told
-            }
+        self.commits += 1;
+        node.proof = Some((node.boot, node.disk.lsn));
+        self.checks_committed(i);
+        if self.rng.per_million(if self.calm { 0 } else { self.plan.faults.crash_at_commit }) {
+            return self.crash_member(i); // durable, and nobody was told
         }
         let node = &mut self.nodes[i];
         let now = node.clocks.now(self.time);
-        let Some(process) = &mut node.process else { return };
-        let effects = committed.effects(&mut process.member, now);
-        self.carry_out(i, effects);
+        if let Some(process) = &mut node.process {
+            process.pump.committed(committed, now);
+        }
+        self.work(i);
     }
 
     fn crash_member(&mut self, i: usize) {
@@ -164,27 +165,7 @@ impl World {
         }
         let Some(process) = &mut self.nodes[i].process else { return };
         let Some(turn) = process.committing.take() else { return };
-        self.finish_turn(i, turn);
-        self.work_off(i);
-    }
-
-    /// Handles all that has queued up, as one turn.
-    pub(crate) fn work_off(&mut self, i: usize) {
-        let Some(process) = &mut self.nodes[i].process else { return };
-        if process.committing.is_some() || process.frozen_until > self.time {
-            return;
-        }
-        let mut turn = std::mem::take(&mut process.next);
-        let queue: Vec<Event> = process.queue.drain(..).collect();
-        for event in queue {
-            let handled = self.handle(i, event);
-            turn.append(handled);
-        }
-        if !self.checks.is_violated() {
-            let handled = self.handle(i, Event::Tick);
-            turn.append(handled);
-        }
-        self.run_turn(i, turn);
+        self.finish_commit(i, turn);
     }
 
     pub(crate) fn wake(&mut self, i: usize, generation: u64, at: Time) {
@@ -193,20 +174,17 @@ impl World {
             return;
         };
         process.wake = None;
-        if process.committing.is_none() && process.frozen_until <= self.time {
-            self.deliver(i, Event::Tick);
-        }
-        self.set_timer(i);
+        self.work(i);
     }
 
     pub(crate) fn set_timer(&mut self, i: usize) {
         let node = &mut self.nodes[i];
         let (clocks, generation) = (node.clocks, node.generation);
         let Some(process) = &mut node.process else { return };
-        if process.committing.is_some() || process.frozen_until > self.time {
+        if process.frozen_until > self.time {
             return; // looked at again when that is over
         }
-        let timeouts = process.member.next_timeout();
+        let timeouts = process.pump.next_timeout();
         let Some(due) = clocks.when_due(timeouts.boot, timeouts.raw) else { return };
         let at = due.max(self.time);
         if process.wake.is_none_or(|wake| wake > at) {
@@ -215,6 +193,7 @@ impl World {
         }
     }
 
+    /// Does what was durable before.
     fn carry_out(&mut self, i: usize, effects: Effects) {
         if let Some(story) = &mut self.story {
             story.tell(self.time, self.nodes[i].id, &effects);

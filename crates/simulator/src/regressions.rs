@@ -106,9 +106,9 @@ impl Stage {
             epoch: Epoch(0),
             from: id_of(from),
             identity: disk.durable.own.identity,
-            life: self.process(from).member.life(),
+            life: self.process(from).member().life(),
             lsn: Lsn(disk.lsn),
-            to: Some(self.process(to).member.life().nonce),
+            to: Some(self.process(to).member().life().nonce),
             known: Vec::new(),
         };
         Frame { header, bodies: vec![body] }
@@ -116,7 +116,7 @@ impl Stage {
 
     fn ticket(&self, i: usize) -> TicketView {
         let now = self.world.nodes[i].now(self.world.time);
-        self.process(i).member.ticket_view(now, &db())
+        self.process(i).member().ticket_view(now, &db())
     }
 
     fn round(&self, i: usize) -> Option<RoundView> {
@@ -148,7 +148,7 @@ impl Stage {
     /// The token under which `i` is before its deadline.
     fn token(&self, i: usize) -> Option<Token> {
         let node = &self.world.nodes[i];
-        let (token, deadline) = node.process.as_ref()?.member.holds(&db())?;
+        let (token, deadline) = node.process.as_ref()?.member().holds(&db())?;
         (!deadline.has_passed(node.now(self.world.time))).then_some(token)
     }
 

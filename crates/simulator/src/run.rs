@@ -6,6 +6,7 @@ use sitegate_protocol::{Command, MemberId, StandbyMode, Takeover, TicketName, To
 
 use crate::clock::{SECOND, Time};
 use crate::coverage::Coverage;
+use crate::node::Process;
 use crate::plan::{Options, Plan};
 use crate::world::{Happening, World};
 
@@ -187,7 +188,7 @@ impl World {
             return;
         }
         let lost = self.rng.pick(&tenures).1;
-        let (mut timed, member) = (Vec::new(), self.nodes[lost].process.as_ref().map(|p| &p.member));
+        let (mut timed, member) = (Vec::new(), self.nodes[lost].process.as_ref().map(Process::member));
         for (ticket, _) in tenures.iter().filter(|(ticket, site)| *site == lost && !self.fails_back(ticket)) {
             let tenancy = member.and_then(|member| member.tenancy(ticket)).cloned();
             timed.extend(tenancy.filter(|t| t.takeover == Takeover::Timed).map(|t| (ticket.clone(), t)));
@@ -235,7 +236,7 @@ impl World {
         use sitegate_protocol::StandingView;
         for i in 0..self.nodes.len() {
             let Some(process) = &self.nodes[i].process else { continue };
-            let standing = process.member.view(self.nodes[i].now(self.time)).standing;
+            let standing = process.member().view(self.nodes[i].now(self.time)).standing;
             if standing == StandingView::Quarantined {
                 let member = self.nodes[i].id;
                 let via = (i + 1) % self.nodes.len();

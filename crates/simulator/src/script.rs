@@ -73,7 +73,7 @@ impl Stage {
     pub(crate) fn guard_over(&self, node: usize, ticket: &TicketName) -> Time {
         let node = &self.world.nodes[node];
         let now = node.clocks.now(self.world.time);
-        let view = node.process.as_ref().map(|process| process.member.ticket_view(now, ticket));
+        let view = node.process.as_ref().map(|process| process.member().ticket_view(now, ticket));
         let guard = view.and_then(|view| view.guard);
         self.world.time + guard.map_or(0, |guard| guard.remaining.as_nanos())
     }
@@ -190,7 +190,7 @@ impl Stage {
             s.world.boot(TIEBREAK);
             s.run(3 * SECOND);
             s.command(PARIS, Command::Readmit(member(3)));
-            s.run(8 * SECOND);
+            s.run(9 * SECOND);
         });
     }
 }

@@ -130,6 +130,8 @@ pub(crate) struct World {
     pub(crate) nodes: Vec<Node>,
     pub(crate) network: Network,
     pub(crate) rng: Rng,
+    /// What processes make up at their start: other draws do not move how their retries are spread.
+    pub(crate) births: Rng,
     pub(crate) checks: Checks,
     pub(crate) workload: Workload,
     pub(crate) events: u64,
@@ -193,6 +195,7 @@ impl World {
             workload: Workload::default(),
             time: 0,
             network,
+            births: Rng::new(plan.options.seed.wrapping_mul(5).wrapping_add(2)),
             rng,
             events: 0,
             events_max: u64::MAX,
@@ -287,7 +290,7 @@ impl World {
             Happening::Committed { node, generation } => self.committed(node, generation),
             Happening::Thaw { node, generation } => {
                 if self.nodes[node].generation == generation {
-                    self.work_off(node);
+                    self.work(node);
                 }
             }
             Happening::StartMember { node } => self.start_member(node),

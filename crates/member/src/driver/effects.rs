@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sitegate_host::clock::duration_ns;
-use sitegate_protocol::{Caller, Command, CommandId, Committing, Effects, Event, Fatal, Note, Now, Reply};
+use sitegate_protocol::{Caller, Command, CommandId, Effects, Event, Fatal, Note, Now, Reply};
 use tracing::{debug, error, info, warn};
 
 use super::{Driver, Ended, Observed, now};
@@ -11,13 +11,10 @@ use crate::journal::{Draft, Moment, describe, describe_command};
 use crate::site::Work;
 
 impl Driver {
-    pub(super) fn carry_out(&mut self, committed: Committing) -> Result<(), Ended> {
+    pub(super) fn carry_out(&mut self, effects: Effects) -> Result<(), Ended> {
         let now = now();
-        let Effects { frames, orders, checks, replies, notes, fatal } =
-            committed.effects(&mut self.member, now);
-        for (to, frame) in frames {
-            self.peers.send(to, now.boot, frame);
-        }
+        let Effects { frames, orders, checks, replies, notes, fatal } = effects;
+        self.send(frames);
         if let Some(site) = &self.site {
             site.give(orders.into_iter().map(Work::Order));
             site.give(checks.into_iter().map(|(ticket, check)| Work::Check(ticket, check)));
@@ -49,7 +46,7 @@ impl Driver {
             return;
         }
         let now = now();
-        let view = self.member.view(now);
+        let view = self.pump.member().view(now);
         let observed = Arc::new(Observed { now, view, failing: self.failing.clone() });
         for reply in self.looks.drain(..) {
             // Whoever asked may have gone.
@@ -58,10 +55,10 @@ impl Driver {
     }
 
     /// Looks at what has no event of its own.
-    pub(super) fn look_around(&mut self) -> Result<(), Ended> {
+    pub(super) fn look_around(&mut self) {
         self.service.alive();
         self.shared.suspicion.look_at_wall();
-        let Some(leap) = self.shared.suspicion.verdict() else { return Ok(()) };
+        let Some(leap) = self.shared.suspicion.verdict() else { return };
         error!(?leap, "this machine was put back in time or stood still: all other clocks have moved on");
         let draft = Draft {
             kind: "clock-leap",
@@ -71,7 +68,8 @@ impl Driver {
             detail: serde_json::json!({ "leap_ns": duration_ns(leap) }),
         };
         self.write_down(vec![draft], now());
-        self.handle(Event::Suspect)
+        // If there is no room for it now, it is found again at the next look.
+        let _ = self.pump.offer(Event::Suspect);
     }
 
     fn write_notes(&mut self, notes: &[Note], now: Now) {
@@ -94,7 +92,7 @@ impl Driver {
         let mut draft = describe(note, &self.shared.names, now);
         if let Note::Relinquishing(ticket, ..) = note
             && let Some(deadline) =
-                self.member.ticket_view(now, ticket).local.and_then(|local| local.deadline)
+                self.pump.member().ticket_view(now, ticket).local.and_then(|local| local.deadline)
         {
             draft.detail["deadline_boot_ns"] = deadline.boot.0.into();
             draft.detail["deadline_raw_ns"] = deadline.raw.0.into();

@@ -1,54 +1,39 @@
-//! One turn: events become steps, steps one commit.
+//! What the pump wants done, done: it says what and in which order, this has the clocks, the disk and the wires.
 
-use std::convert::Infallible;
 use std::time::Instant;
 
-use sitegate_protocol::{Committing, Event, Lsn, Record, Store, TicketName, Turn};
+use sitegate_protocol::{Committing, Frame, MemberId, TicketName, Turn};
+use sitegate_shell::member::{Deed, Next};
 
 use super::{Driver, Ended, Running, now};
 use crate::journal::describe_vote;
 use crate::store::CommitError;
 
 impl Driver {
-    /// Handles one event. What it leads to waits for this turn's commit, or for the next one if one runs already; not so
-    /// the answers to heartbeats, which rest on no commit: a slow disk must not make others believe that we are gone.
-    pub(super) fn handle(&mut self, event: Event) -> Result<(), Ended> {
-        self.shared.metrics.events.add(1);
-        let now = now();
-        let may_pass = event.is_prompt(); // such an event runs no timers: what those lead to may rest on what is not durable
-        let mut turn = Turn::new();
-        turn.add(self.member.handle(now, event));
-        if may_pass && !turn.is_dirty() {
-            return self.carry_out(without_commit(turn));
+    /// Works off what there is to do, with the clocks read anew at each step.
+    pub(super) fn work(&mut self) -> Result<(), Ended> {
+        loop {
+            match self.pump.next(now()) {
+                Next::Handled(handled) => {
+                    self.shared.metrics.events.add(1);
+                    self.pump.add(handled, now());
+                }
+                Next::Do(Deed::Commit(turn, proposals)) => {
+                    self.commit(turn)?;
+                    self.send(proposals);
+                }
+                Next::Do(Deed::Effects(effects)) => self.carry_out(*effects)?,
+                Next::Wait => return Ok(()),
+            }
         }
-        self.turn.append(turn);
-        Ok(())
     }
 
-    /// Commits the turn if none is being committed, and does its effects at once where there was nothing to write.
-    pub(super) fn finish_turn(&mut self) -> Result<(), Ended> {
-        if self.committing.is_some() {
-            return Ok(());
-        }
-        let now = now();
-        if self.member.next_timeout().due(now) {
-            let step = self.member.handle(now, Event::Tick);
-            self.turn.add(step);
-        }
-        let mut turn = std::mem::take(&mut self.turn);
-        if turn.is_dirty() {
-            for (to, frame) in turn.proposals(&self.member) {
-                self.peers.send(to, now.boot, frame);
-            }
-            let names = &self.shared.names;
-            let renewed = |ticket: &TicketName| self.member.last_renewal(ticket);
-            let votes = turn.records().filter_map(|record| describe_vote(record, names, &renewed)).collect();
-            self.committing = Some(Running { since: Instant::now(), votes });
-            return self.disk.commit(turn);
-        }
-        self.carry_out(without_commit(turn))?;
-        self.answer_looks();
-        Ok(())
+    fn commit(&mut self, turn: Turn) -> Result<(), Ended> {
+        let names = &self.shared.names;
+        let renewed = |ticket: &TicketName| self.pump.member().last_renewal(ticket);
+        let votes = turn.records().filter_map(|record| describe_vote(record, names, &renewed)).collect();
+        self.committing = Some(Running { since: Instant::now(), votes });
+        self.disk.commit(turn)
     }
 
     /// The running commit has ended.
@@ -58,24 +43,14 @@ impl Driver {
             self.shared.metrics.commits.took(running.since.elapsed());
             self.write_down(running.votes, now());
         }
-        self.carry_out(committed)?;
-        self.answer_looks();
+        self.pump.committed(committed, now());
         Ok(())
     }
-}
 
-/// Commits a turn that has nothing to commit.
-fn without_commit(turn: Turn) -> Committing {
-    turn.commit(&mut Nowhere).unwrap_or_else(|never| match never {})
-}
-
-/// Takes no records, as there are none.
-struct Nowhere;
-
-impl Store for Nowhere {
-    type Error = Infallible;
-
-    fn commit<'r>(&mut self, _: impl Iterator<Item = &'r Record>) -> Result<Lsn, Infallible> {
-        unreachable!("only turns without records come here")
+    pub(super) fn send(&self, frames: Vec<(MemberId, Frame)>) {
+        let boot = now().boot;
+        for (to, frame) in frames {
+            self.peers.send(to, boot, frame);
+        }
     }
 }

@@ -219,7 +219,7 @@ impl World {
     /// is given.
     fn record_answer(&mut self, by: usize, site: usize, t: usize, only: Option<Ballot>, base: Now) {
         let Some(ballot) = self.supports(by, site, t) else { return };
-        let Some(nonce) = self.nodes[by].process.as_ref().map(|p| p.member.life().nonce) else { return };
+        let Some(nonce) = self.nodes[by].process.as_ref().map(|p| p.member().life().nonce) else { return };
         if only.is_none_or(|only| only == ballot) {
             self.checks.renewals.sites[site].answered(by, t, Answer { nonce, ballot, base });
         }
@@ -231,7 +231,7 @@ impl World {
         let key = &self.checks.tickets[t].ownership;
         let disk = self.nodes[by].disk.durable.registers.get(key)?;
         let durable = supported(disk, &self.nodes[site])?;
-        let memory = self.nodes[by].process.as_ref()?.member.register_of(key)?;
+        let memory = self.nodes[by].process.as_ref()?.member().register_of(key)?;
         (supported(memory, &self.nodes[site]) == Some(durable)).then_some(durable)
     }
 
@@ -240,7 +240,7 @@ impl World {
     pub(super) fn record_own(&mut self, i: usize, key: &Key) {
         let node = &self.nodes[i];
         let Some(t) = self.checks.ticket_of(key).filter(|_| node.is_site()) else { return };
-        let Some(nonce) = node.process.as_ref().map(|process| process.member.life().nonce) else { return };
+        let Some(nonce) = node.process.as_ref().map(|process| process.member().life().nonce) else { return };
         let register = node.disk.durable.registers.get(key);
         if let Some(ballot) = register.and_then(|register| supported(register, node)) {
             let site = &mut self.checks.renewals.sites[i];
@@ -254,7 +254,7 @@ impl World {
     /// `superseded` are deadlines that were ordered, and other ones in the same breath.
     pub(super) fn check_lease(&mut self, i: usize, t: usize, superseded: &[(usize, Deadline)]) {
         let process = self.nodes[i].process.as_ref();
-        let lease = process.and_then(|process| process.member.lease(&self.checks.tickets[t].name));
+        let lease = process.and_then(|process| process.member().lease(&self.checks.tickets[t].name));
         let fencing = &mut self.checks.seen[i].fencing;
         if lease.is_some_and(|lease| lease.fencing_until.is_some()) {
             fencing.insert(t);
@@ -323,7 +323,7 @@ impl World {
 
     /// The latest end that the lease can have by what acceptors have answered: the majority-th newest base, plus E(1−ρ).
     fn latest_end(&self, i: usize, t: usize, ballot: Ballot, expire: Span) -> Option<Deadline> {
-        let member = &self.nodes[i].process.as_ref()?.member;
+        let member = self.nodes[i].process.as_ref()?.member();
         let mut bases: Vec<Now> = Vec::with_capacity(self.nodes.len());
         for (a, by_ticket) in self.checks.renewals.sites[i].answers.iter().enumerate() {
             // An acceptor that is known to have begun another life has no say with its last one's answers.
@@ -345,6 +345,6 @@ fn later_on_each(one: Deadline, other: Deadline) -> Deadline {
 fn supported(register: &Register, site: &Node) -> Option<Ballot> {
     let accepted = register.accepted().filter(|a| !a.adopted && register.promised().is_of(site.id))?;
     let tenancy = accepted.value.ownership().and_then(Ownership::held).filter(|t| t.site == site.id)?;
-    let life = site.process.as_ref()?.member.life();
+    let life = site.process.as_ref()?.member().life();
     (tenancy.incarnation == life.incarnation).then_some(accepted.ballot)
 }

@@ -54,7 +54,7 @@ impl World {
     fn has_written_down(&self, i: usize, to: usize, header: &Header) -> bool {
         let asker = self.nodes[to].id;
         let written = self.nodes[i].disk.durable.lives.get(&asker).map(|life| life.nonce);
-        let known = self.nodes[i].process.as_ref().and_then(|process| process.member.life_of(asker));
+        let known = self.nodes[i].process.as_ref().and_then(|process| process.member().life_of(asker));
         written == header.to || known.map(|life| life.nonce) != header.to
     }
 }

@@ -5,6 +5,7 @@ use sitegate_protocol::{Deadline, Order, Takeover, TicketName, Token};
 
 use crate::clock::{Time, from_fence};
 use crate::fenced::{name_of, ticket_of};
+use crate::node::Process;
 use crate::world::World;
 
 /// A site's right to run a ticket's resources.
@@ -22,7 +23,7 @@ impl World {
     pub(super) fn check_hold(&mut self, i: usize, t: usize) {
         let Some(process) = &self.nodes[i].process else { return };
         let ticket = &self.checks.tickets[t].name;
-        let held = process.member.holds(ticket).map(|held| (ticket.clone(), held));
+        let held = process.member().holds(ticket).map(|held| (ticket.clone(), held));
         self.check_deadman(i, t);
         if let Some((ticket, (token, deadline))) = held {
             self.check_held(i, ticket, token, deadline);
@@ -67,7 +68,7 @@ impl World {
     /// than the latest that the acks of this tenure have ever justified.
     fn check_deadman(&mut self, i: usize, t: usize) {
         let node = &self.nodes[i];
-        let Some(member) = node.process.as_ref().map(|process| &process.member) else { return };
+        let Some(member) = node.process.as_ref().map(Process::member) else { return };
         let Some(tenancy) = member.tenancy(&self.checks.tickets[t].name) else { return };
         let lease = node.fence.leases.get(&self.checks.tickets[t].fence);
         let Some(lease) = lease.filter(|l| l.token == tenancy.token.0 && node.fence.deadman.is_some()) else {

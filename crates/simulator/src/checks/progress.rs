@@ -152,7 +152,7 @@ impl World {
         // A confirmed tenure of the lame site waits for what that cannot say.
         let waits = wanted.is_some_and(|w| w.1.held().is_some_and(|t| t.takeover == Takeover::Confirmed));
         let holds =
-            |i: usize| self.nodes[i].process.as_ref().is_some_and(|p| p.member.holds(ticket).is_some());
+            |i: usize| self.nodes[i].process.as_ref().is_some_and(|p| p.member().holds(ticket).is_some());
         !managed || waits || sites.iter().any(|&i| holds(i))
     }
 
@@ -162,7 +162,7 @@ impl World {
         for i in 0..self.nodes.len() {
             if !self.nodes[i].votes() {
                 let now = self.nodes[i].now(self.time);
-                let standing = self.nodes[i].process.as_ref().map(|p| p.member.view(now).standing);
+                let standing = self.nodes[i].process.as_ref().map(|p| p.member().view(now).standing);
                 let what = format!("{:?} does not vote: {standing:?}", self.nodes[i].id);
                 self.checks.violate("L1", self.time, what);
             } else {
@@ -260,7 +260,7 @@ impl World {
     /// Who holds `ticket` by its own account.
     fn holders(&self, ticket: &TicketName) -> Vec<(usize, Token)> {
         let holds =
-            |i: usize| self.nodes[i].process.as_ref()?.member.holds(ticket).map(|(token, _)| (i, token));
+            |i: usize| self.nodes[i].process.as_ref()?.member().holds(ticket).map(|(token, _)| (i, token));
         (0..self.nodes.len()).filter_map(holds).collect()
     }
 
@@ -284,7 +284,7 @@ impl World {
 
     pub(crate) fn sees(&self, i: usize, ticket: &TicketName) -> Option<(Option<Wanted>, Ownership)> {
         let node = &self.nodes[i];
-        let view = node.process.as_ref()?.member.ticket_view(node.now(self.time), ticket);
+        let view = node.process.as_ref()?.member().ticket_view(node.now(self.time), ticket);
         Some((view.intent.map(|intent| intent.wanted), view.ownership))
     }
 
@@ -294,7 +294,7 @@ impl World {
             .iter()
             .map(|node| match &node.process {
                 Some(process) => {
-                    format!("{:?}: {:?}", node.id, process.member.ticket_view(node.now(self.time), ticket))
+                    format!("{:?}: {:?}", node.id, process.member().ticket_view(node.now(self.time), ticket))
                 }
                 None => format!("{:?} is down", node.id),
             })

@@ -8,6 +8,7 @@ use sitegate_protocol::{
 };
 
 use crate::clock::Time;
+use crate::node::Process;
 use crate::world::World;
 
 /// Ballots of one register whose promises are remembered: more than are asked for while somebody stands still.
@@ -156,7 +157,7 @@ impl World {
         };
         let node = &self.nodes[i];
         let own = &node.disk.durable.own;
-        let votes = node.process.as_ref().is_some_and(|process| process.member.is_voting());
+        let votes = node.process.as_ref().is_some_and(|process| process.member().is_voting());
         let formation = own.formation.as_ref();
         let in_epoch = formation
             .is_some_and(|f| f.epoch == header.epoch && f.of.get(&node.id) == Some(&header.identity));
@@ -212,7 +213,7 @@ impl World {
     }
 
     fn check_quorum(&mut self, i: usize, key: &Key, ballot: Ballot) {
-        let Some(member) = self.nodes[i].process.as_ref().map(|process| &process.member) else { return };
+        let Some(member) = self.nodes[i].process.as_ref().map(Process::member) else { return };
         let epoch = member.formation().map(|formation| formation.epoch);
         let rounds = self.checks.standings.rounds.get(key);
         let promises = rounds.and_then(|of_key| of_key.get(&ballot)).map(|round| &round.promises);

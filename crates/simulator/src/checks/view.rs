@@ -41,7 +41,7 @@ impl World {
             seen.process = generation;
             return (0..self.checks.tickets.len()).collect();
         }
-        let touched = process.member.touched().filter_map(|ticket| self.checks.place_of(ticket));
+        let touched = process.member().touched().filter_map(|ticket| self.checks.place_of(ticket));
         let mut places: Vec<usize> = touched.chain(self.checks.seen[i].fencing.iter().copied()).collect();
         places.sort_unstable();
         places.dedup();

@@ -1,13 +1,15 @@
 //! One machine of a world: the real member with its disk, and what it reacts to.
 
 use sitegate_protocol::{
-    Ballot, Command, Duty, FenceEvent, Frame, Identity, Key, Member, Note, Now, Reply, Step, Token, Value,
+    Ballot, Command, Duty, Frame, Identity, Key, Member, Note, Now, Reply, Token, Turn, Value,
 };
+use sitegate_shell::{MemberPump, SitePump};
 
 use super::search::Broken;
 use super::shared::Shared;
 use super::site::Site;
 use super::world::World;
+use crate::line::Message;
 use crate::node::Disk;
 
 /// A machine and all that is on it.
@@ -28,15 +30,26 @@ pub(crate) struct Machine {
 /// A running member.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Process {
-    pub(crate) member: Member,
-    /// The steps of a turn whose commit is under way; its proposals have left.
-    pub(crate) committing: Vec<Step>,
-    /// What was handled meanwhile and has something to write as well.
-    pub(super) later: Vec<Step>,
-    /// What the fence daemon has said and the member has not read.
-    pub(crate) mail: Vec<FenceEvent>,
+    pub(crate) pump: MemberPump,
+    /// What its orders go through.
+    pub(super) desk: SitePump,
+    /// What the fence daemon has said and the desk has not read.
+    pub(super) mail: Vec<Message>,
+    /// A turn whose commit is under way, and its votes; its proposals have left.
+    pub(super) committing: Option<(Turn, Vec<Vote>)>,
+    /// The votes in what was handled and is not being committed; what is written twice is voted for twice, and each counts.
+    pub(super) votes: Vec<Vote>,
     pub(super) handled: u64,
     pub(super) since: u16,
+}
+
+/// A vote: for which register, at which ballot, for what.
+pub(crate) type Vote = (Key, Ballot, Value);
+
+impl Process {
+    pub(crate) const fn member(&self) -> &Member {
+        self.pump.member()
+    }
 }
 
 /// Something that a machine reacts to.
@@ -95,7 +108,7 @@ pub(crate) struct Deeds {
     /// Whether the fence daemon began a kill, which may take its time.
     pub(crate) kills: bool,
     /// Votes that are on the disk.
-    pub(crate) votes: Vec<(Key, Ballot, Value)>,
+    pub(crate) votes: Vec<Vote>,
     /// What began to run.
     pub(crate) started: Vec<Token>,
     pub(crate) replies: Vec<Reply>,
@@ -123,19 +136,19 @@ impl Machine {
         self.disk.image = Some(Box::new((self.disk.durable.clone(), self.disk.lsn)));
     }
 
-    /// Whether a tick or mail is due.
+    /// Whether a tick is due, or something waits to be handled.
     pub(crate) fn is_due(&self, now: Now) -> bool {
-        let due = |p: &Process| !p.mail.is_empty() || p.member.next_timeout().due(now);
+        let due = |p: &Process| !p.mail.is_empty() || !p.pump.is_idle() || p.member().next_timeout().due(now);
         self.process.as_ref().is_some_and(due)
     }
 
     pub(crate) fn is_committing(&self) -> bool {
-        self.process.as_ref().is_some_and(|p| !p.committing.is_empty())
+        self.process.as_ref().is_some_and(|p| p.pump.is_committing())
     }
 
     /// Whether it votes, and has made up for what it may have forgotten.
     pub(crate) fn is_voting(&self) -> bool {
-        let votes = self.process.as_ref().is_some_and(|p| p.member.is_voting());
+        let votes = self.process.as_ref().is_some_and(|p| p.member().is_voting());
         votes && self.disk.durable.own.duty == Duty::None
     }
 }

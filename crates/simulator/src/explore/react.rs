@@ -1,13 +1,14 @@
-//! What a machine does at one input: the loop around the member, as in `crates/member/src/driver.rs`.
+//! What a machine does at one input: the pumps that the daemons run, with everything else around them.
 
 use sitegate_protocol::{
-    Ballot, Caller, CheckResult, CommandId, Effects, Event, FenceEvent, Frame, Key, Lsn, Member, MemberId,
-    Nonce, Now, Record, Register, Start, Step, Turn, ValidFrame, Value,
+    Caller, CommandId, Effects, Event, Frame, Lsn, MemberId, Nonce, Now, Record, Register, Start, Step, Turn,
+    ValidFrame,
 };
+use sitegate_shell::member::{Deed, Next};
+use sitegate_shell::{MemberPump, SitePump};
 
-use super::machine::{Deeds, Hitch, How, Input, Machine, Process, Reaction};
+use super::machine::{Deeds, Hitch, How, Input, Machine, Process, Reaction, Vote};
 use super::shared::Shared;
-use super::site::Site;
 use super::world::{Planted, World, id};
 use crate::checks::backing::is_backed;
 
@@ -44,6 +45,7 @@ impl<'a> Reacting<'a> {
 
     pub(super) fn run(mut self, input: &Input) -> Reaction {
         match input {
+            // What the fence daemon says is read when the member's process has its turn: it may stand still.
             Input::Dawn => self.dawn(),
             Input::Dusk => self.dusk(),
             Input::Start => self.start(),
@@ -51,20 +53,22 @@ impl<'a> Reacting<'a> {
             Input::Power => self.power_off(),
             Input::KillFenced => self.restart_fenced(),
             Input::Written => self.written(),
-            Input::Wake => self.wake(),
+            Input::Wake => {}
             Input::Frame(frame) => self.arrive(frame),
             Input::Command(number, command) => {
                 let caller = Caller { who: "operator".into(), reason: String::new(), request: *number };
-                self.handle(Event::Command(CommandId(*number), command.clone(), caller));
+                self.offer(Event::Command(CommandId(*number), command.clone(), caller));
             }
         }
-        self.read_mail();
+        if !matches!(input, Input::Dawn | Input::Dusk | Input::KillFenced) {
+            self.work();
+        }
         self.end()
     }
 
     fn end(mut self) -> Reaction {
         if let Some(process) = &self.machine.process
-            && let Err(broken) = process.member.check_invariants()
+            && let Err(broken) = process.member().check_invariants()
         {
             self.did.broken = Some((broken.number, broken.what));
         }
@@ -78,20 +82,19 @@ impl<'a> Reacting<'a> {
     /// Every process has handled the same number of events at the end of a tick: giving up a command that nobody has given changes
     /// nothing but that number.
     fn dusk(&mut self) {
-        let Some(process) = &mut self.machine.process else { return };
-        if !process.committing.is_empty() || process.member.next_timeout().due(self.now) {
+        let Some(process) = &self.machine.process else { return };
+        if process.pump.is_committing() || process.member().next_timeout().due(self.now) {
             return;
         }
         let target = (u64::from(self.tick - process.since) + 1) * EVENTS_OF_A_TICK;
-        let mut turn = Turn::new();
-        while process.handled < target {
-            turn.add(process.member.handle(self.now, Event::Abandon(CommandId(u64::MAX))));
-            process.handled += 1;
+        let turns = self.did.turns.len();
+        for _ in process.handled..target {
+            self.offer(Event::Abandon(CommandId(u64::MAX)));
+            self.work();
         }
-        assert!(!turn.is_dirty() && process.handled == target, "nothing is given up, and a tick is short");
-        let Ok(committed) = turn.commit(&mut self.machine.disk) else { return };
-        let effects = committed.effects(&mut process.member, self.now);
-        assert_eq!(effects, Effects::default(), "nothing is given up");
+        let handled = self.machine.process.as_ref().map(|process| process.handled);
+        assert!(handled == Some(target), "nothing is given up, and a tick is short");
+        assert_eq!(self.did.turns.len(), turns, "nothing is given up");
     }
 
     fn start(&mut self) {
@@ -105,21 +108,21 @@ impl<'a> Reacting<'a> {
         let start =
             Start { nonce, seed: u64::from(number), lsn: Lsn(machine.disk.lsn), proven: known || lies };
         let settings = self.world.settings(self.i);
-        let (member, step) = Member::start(settings, machine.disk.durable.clone(), start, self.now);
-        let reports = machine.site.as_ref().map(Site::reports);
-        machine.process = Some(Process {
-            member,
-            committing: Vec::new(),
-            later: Vec::new(),
-            mail: reports.map(FenceEvent::Up).into_iter().collect(),
-            handled: 1,
-            since: self.tick,
-        });
-        self.finish(vec![step]);
+        let (mut pump, first) = MemberPump::start(settings, machine.disk.durable.clone(), start, self.now);
+        let votes = votes_of(first.step()).collect();
+        pump.add(first, self.now);
+        let desk = if machine.site.is_some() { SitePump::new() } else { SitePump::default() };
+        let (mail, committing, handled, since) = (Vec::new(), None, 1, self.tick);
+        machine.process = Some(Process { pump, desk, mail, committing, votes, handled, since });
+        self.work();
+        self.work_desk();
     }
 
     pub(super) fn kill(&mut self) {
         self.machine.process = None;
+        if let Some(site) = &mut self.machine.site {
+            site.hang_up();
+        }
         if self.world.planted == Some(Planted::OldDisk)
             && let Some((durable, lsn)) = self.machine.disk.image.as_deref().cloned()
         {
@@ -137,117 +140,84 @@ impl<'a> Reacting<'a> {
 
     fn arrive(&mut self, frame: &Frame) {
         match ValidFrame::check(frame.clone(), frame.header.from, &self.world.settings(self.i)) {
-            Ok(frame) => self.handle(Event::Frame(frame)),
+            Ok(frame) => self.offer(Event::Frame(frame)),
             Err(misbehaved) => self.break_rule("frame", misbehaved.to_string()),
         }
     }
 
-    fn wake(&mut self) {
-        self.read_mail();
-        let due = |p: &Process| p.committing.is_empty() && p.member.next_timeout().due(self.now);
-        if self.machine.process.as_ref().is_some_and(due) {
-            self.handle(Event::Tick);
-        }
+    pub(super) fn offer(&mut self, event: Event) {
+        let Some(process) = &mut self.machine.process else { return };
+        let refused = process.pump.offer(event);
+        assert!(refused.is_ok(), "less happens in a tick than there is room for");
     }
 
-    fn read_mail(&mut self) {
+    /// Lets the pump work off what there is to do.
+    pub(super) fn work(&mut self) {
         loop {
+            assert!(self.did.turns.len() < usize::from(TURNS_MAX), "a member goes on and on");
+            self.read_mail();
             let Some(process) = &mut self.machine.process else { return };
-            if !process.committing.is_empty() || process.mail.is_empty() {
-                return;
+            match process.pump.next(self.now) {
+                Next::Handled(handled) => {
+                    process.handled += 1;
+                    process.votes.extend(votes_of(handled.step()));
+                    process.pump.add(handled, self.now);
+                }
+                Next::Do(Deed::Commit(turn, proposals)) => {
+                    let votes = std::mem::take(&mut process.votes);
+                    self.say(proposals);
+                    self.commit(turn, votes);
+                }
+                Next::Do(Deed::Effects(effects)) => self.finish(false, *effects),
+                Next::Wait => return,
             }
-            let event = process.mail.remove(0);
-            self.handle(Event::Fence(event));
         }
-    }
-
-    /// One turn of the loop around the member: an event, and what is due after it.
-    pub(super) fn handle(&mut self, event: Event) {
-        let Some(process) = &mut self.machine.process else { return };
-        let mut steps = vec![process.member.handle(self.now, event)];
-        process.handled += 1;
-        if !process.committing.is_empty() {
-            let step = steps.remove(0);
-            return self.pass(step);
-        }
-        while process.member.next_timeout().due(self.now) && steps.len() < usize::from(TURNS_MAX) {
-            steps.push(process.member.handle(self.now, Event::Tick));
-            process.handled += 1;
-        }
-        self.finish(steps);
-    }
-
-    /// What was handled while a commit runs need not wait if it has nothing to write.
-    fn pass(&mut self, step: Step) {
-        let Some(process) = &mut self.machine.process else { return };
-        if step.records().next().is_some() {
-            return process.later.push(step);
-        }
-        let mut turn = Turn::new();
-        turn.add(step);
-        self.commit(turn, Vec::new(), None);
-    }
-
-    /// The end of a turn.
-    fn finish(&mut self, steps: Vec<Step>) {
-        let number = u8::try_from(self.did.turns.len()).unwrap_or(u8::MAX);
-        assert!(number < TURNS_MAX, "a member goes on and on");
-        let how = self.hitch.filter(|hitch| hitch.turn == number).map(|hitch| hitch.how);
-        let mut turn = turn_of(&steps);
-        let Some(process) = &mut self.machine.process else { return };
-        let dirty = turn.is_dirty();
-        let proposals = if dirty { turn.proposals(&process.member) } else { Vec::new() };
-        if dirty && how == Some(How::Slow) {
-            process.committing = steps;
-            self.did.turns.push((true, true));
-            return self.say(proposals);
-        }
-        self.say(proposals);
-        self.commit(turn, votes_of(&steps), how);
     }
 
     fn written(&mut self) {
-        let Some(process) = &mut self.machine.process else { return };
-        let steps = std::mem::take(&mut process.committing);
-        let how = self.hitch.filter(|hitch| hitch.turn == 0).map(|hitch| hitch.how);
-        if how == Some(How::Slow) {
-            process.committing = steps;
-            return self.did.turns.push((true, true));
-        }
-        let mut turn = turn_of(&steps);
-        let _ = turn.proposals(&process.member); // they left when the commit began
-        self.commit(turn, votes_of(&steps), how);
-        let Some(process) = &mut self.machine.process else { return };
-        let later = std::mem::take(&mut process.later);
-        if !later.is_empty() {
-            self.finish(later);
-        }
-        if self.machine.process.as_ref().is_some_and(|p| p.committing.is_empty()) {
-            self.wake();
-        }
+        let committing = self.machine.process.as_mut().and_then(|process| process.committing.take());
+        let Some((turn, votes)) = committing else { return };
+        self.commit(turn, votes);
+    }
+
+    /// What goes wrong in the turn that is being finished.
+    fn hitch(&self) -> Option<How> {
+        let number = self.did.turns.len();
+        self.hitch.filter(|hitch| usize::from(hitch.turn) == number).map(|hitch| hitch.how)
     }
 
     /// Commits a turn of these votes, and does what follows.
-    fn commit(&mut self, turn: Turn, votes: Vec<(Key, Ballot, Value)>, how: Option<How>) {
-        let dirty = turn.is_dirty();
+    fn commit(&mut self, turn: Turn, votes: Vec<Vote>) {
+        let how = self.hitch();
         if how == Some(How::Unwritten) {
-            self.did.turns.push((dirty, true));
+            self.did.turns.push((true, true));
             return self.die_unwritten(turn);
+        }
+        let Some(process) = &mut self.machine.process else { return };
+        if how == Some(How::Slow) {
+            process.committing = Some((turn, votes));
+            return self.did.turns.push((true, true));
         }
         let committed = match turn.commit(&mut self.machine.disk) {
             Ok(committed) => committed,
             Err(broken) => return self.break_rule("I5", broken),
         };
-        if dirty {
-            self.did.votes.extend(votes);
-            self.machine.proof = Some((self.machine.boot, self.machine.disk.lsn));
+        self.did.votes.extend(votes);
+        self.machine.proof = Some((self.machine.boot, self.machine.disk.lsn));
+        process.pump.committed(committed, self.now);
+        match process.pump.take_effects() {
+            Some(effects) => self.finish(true, *effects),
+            None => self.finish(true, Effects::default()),
         }
+    }
+
+    /// Ends a turn, which may have written.
+    fn finish(&mut self, dirty: bool, effects: Effects) {
+        let how = self.hitch();
         if how == Some(How::Silent) {
             self.did.turns.push((dirty, true));
             return self.kill();
         }
-        let Some(process) = &mut self.machine.process else { return };
-        let effects = committed.effects(&mut process.member, self.now);
         self.did.turns.push((dirty, effects != Effects::default()));
         self.carry_out(effects);
         if how == Some(How::Done) {
@@ -261,8 +231,9 @@ impl<'a> Reacting<'a> {
             && let Some(process) = &mut self.machine.process
             && let Ok(committed) = turn.commit(&mut self.machine.disk.clone())
         {
-            let frames = committed.effects(&mut process.member, self.now).frames;
-            self.send(frames);
+            process.pump.committed(committed, self.now);
+            let frames = process.pump.take_effects().map(|effects| effects.frames);
+            self.send(frames.unwrap_or_default());
         }
         self.kill();
     }
@@ -272,18 +243,14 @@ impl<'a> Reacting<'a> {
         self.did.notes.extend(notes);
         self.did.replies.extend(replies.into_iter().map(|(_, reply)| reply));
         self.say(frames);
-        for order in orders {
-            self.order(order);
-        }
         if fatal.is_some() {
             self.machine.proof = None;
             self.machine.process = None;
-            return;
         }
-        // The check before acquiring always passes, at once.
-        for (ticket, check) in checks {
-            self.handle(Event::Checked(ticket, check, CheckResult::Passed));
-        }
+        let Some(process) = &mut self.machine.process else { return };
+        orders.into_iter().for_each(|order| process.desk.order(order));
+        checks.into_iter().for_each(|(ticket, check)| process.desk.check(ticket, check));
+        self.work_desk();
     }
 
     /// Frames leave: whatever they say is on the disk.
@@ -305,19 +272,12 @@ impl<'a> Reacting<'a> {
     }
 }
 
-fn turn_of(steps: &[Step]) -> Turn {
-    let mut turn = Turn::new();
-    steps.iter().cloned().for_each(|step| turn.add(step));
-    turn
-}
-
-/// The votes in what is written; what is written twice is voted for twice, and each counts.
-fn votes_of(steps: &[Step]) -> Vec<(Key, Ballot, Value)> {
-    steps.iter().flat_map(Step::records).filter_map(vote).collect()
+fn votes_of(step: &Step) -> impl Iterator<Item = Vote> + '_ {
+    step.records().filter_map(vote)
 }
 
 /// The vote in a record, if it is one.
-fn vote(record: &Record) -> Option<(Key, Ballot, Value)> {
+fn vote(record: &Record) -> Option<Vote> {
     let Record::Register(key, register) = record else { return None };
     let accepted = Register::accepted(register).filter(|accepted| !accepted.adopted)?;
     Some((key.clone(), accepted.ballot, accepted.value.clone()))

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use sitegate_fence::deadman::{Deadman, Leases, Order, Record, RunId, Save, may_exec};
-use sitegate_fence_client::wire::{Instant, Name};
-use sitegate_protocol::{self as protocol, Deadline, FenceReport, Now, Token};
+use sitegate_fence_client::wire::{self, Instant, Name};
+use sitegate_protocol::{self as protocol, CheckResult, Deadline, FenceReport, Now, Token};
+use sitegate_shell::site as desk;
 
 use super::react::Reacting;
 use crate::clock::from_fence;
-use crate::fenced::{event_of, name_of, obey, reports};
+use crate::fenced::{name_of, reports};
+use crate::line::{Clients, Message};
 use crate::programs::proof;
 use crate::script::db;
 
@@ -24,6 +26,8 @@ pub(crate) struct Site {
     pub(crate) running: Option<Token>,
     /// A kill that is under way, and the last tick at which it may be.
     kill: Option<(RunId, u16)>,
+    /// What the fence daemon owes its clients.
+    clients: Clients,
     /// The right to run, as the fence daemon last had it.
     pub(crate) hold: Option<Hold>,
 }
@@ -42,6 +46,11 @@ impl Site {
         self.deadman.as_ref().map(reports).unwrap_or_default()
     }
 
+    /// The member's process has ended: nobody is answered any more.
+    pub(super) fn hang_up(&mut self) {
+        self.clients = Clients::default();
+    }
+
     /// The newest receipt on the disk.
     pub(crate) fn receipt(&self) -> Option<Token> {
         let record = self.records.get(&name_of(&db()))?;
@@ -57,6 +66,7 @@ impl Site {
         self.leases.clear();
         self.running = None;
         self.kill = None;
+        self.hang_up();
     }
 }
 
@@ -78,13 +88,45 @@ impl Reacting<'_> {
         let Some(site) = &mut self.machine.site else { return };
         site.deadman = None;
         site.kill = None;
+        site.hang_up();
         if let Some(process) = &mut self.machine.process {
-            process.mail = vec![protocol::FenceEvent::Down];
+            process.mail = vec![Message::Unlinked];
         }
         self.start_fenced();
-        let reports = self.machine.site.as_ref().map(Site::reports).unwrap_or_default();
-        if let Some(process) = &mut self.machine.process {
-            process.mail.push(protocol::FenceEvent::Up(reports));
+    }
+
+    /// Does what the desk wants done; the line between the two daemons takes no time.
+    pub(super) fn work_desk(&mut self) {
+        while let Some(process) = &mut self.machine.process
+            && let Some(deed) = process.desk.next()
+        {
+            match deed {
+                desk::Deed::Tell(event) => self.offer(event),
+                desk::Deed::Connect(line) => {
+                    let reports = self.machine.site.as_ref().map(Site::reports).unwrap_or_default();
+                    process.desk.linked(line, reports);
+                }
+                desk::Deed::Ask(_, order) => self.ask(order),
+                // The check before acquiring always passes, at once.
+                desk::Deed::Check(ticket, check) => process.desk.checked(ticket, check, CheckResult::Passed),
+                desk::Deed::Watch(..) | desk::Deed::Unwatch(..) | desk::Deed::Complain(..) => {}
+            }
+        }
+    }
+
+    /// The desk reads what the fence daemon has said.
+    pub(super) fn read_mail(&mut self) {
+        while let Some(process) = &mut self.machine.process
+            && !process.mail.is_empty()
+        {
+            let line = process.desk.line();
+            match process.mail.remove(0) {
+                Message::Answer(order, answer) => process.desk.answered(line, order, answer),
+                Message::Notice(notice) => process.desk.notice(line, notice),
+                Message::Unlinked => drop(process.desk.unlinked(line)),
+                Message::Linked(_) | Message::Checked(..) | Message::Ill(..) => {}
+            }
+            self.work_desk();
         }
     }
 
@@ -101,13 +143,12 @@ impl Reacting<'_> {
         self.carry_out_fencing();
     }
 
-    pub(super) fn order(&mut self, order: protocol::Order) {
+    fn ask(&mut self, order: protocol::Order) {
         let (now, incarnation) = (self.instant(), self.machine.disk.durable.own.incarnation.0);
-        let Some(deadman) = self.machine.site.as_mut().and_then(|site| site.deadman.as_mut()) else { return };
-        let answers = obey(deadman, now, order, incarnation);
-        if let Some(process) = &mut self.machine.process {
-            process.mail.extend(answers);
-        }
+        let Some(site) = &mut self.machine.site else { return };
+        let Some(deadman) = &mut site.deadman else { return };
+        let answer = site.clients.asked(deadman, now, order, incarnation);
+        self.post(answer.into_iter().collect());
         self.carry_out_fencing();
     }
 
@@ -133,11 +174,22 @@ impl Reacting<'_> {
             for order in acts.orders {
                 self.begin(&order);
             }
-            if let Some(process) = &mut self.machine.process {
-                process.mail.extend(acts.notices.into_iter().filter_map(event_of));
-            }
+            self.tell(acts.notices);
         }
+        self.tell(Vec::new());
         self.follow_lease();
+    }
+
+    /// Tells the desk what has come of a turn of the fence daemon.
+    fn tell(&mut self, notices: Vec<wire::Notice>) {
+        let told = self.machine.site.as_mut().map(|site| site.clients.told(notices, true));
+        self.post(told.unwrap_or_default());
+    }
+
+    fn post(&mut self, messages: Vec<Message>) {
+        if let Some(process) = &mut self.machine.process {
+            process.mail.extend(messages);
+        }
     }
 
     /// What the fence daemon goes by, for the judge.

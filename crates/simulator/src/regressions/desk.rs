@@ -92,7 +92,7 @@ fn a_long_fence_of_one_ticket_does_not_cost_another() {
     plan.fence.worst_percent = 100;
     let mut s = Stage::held_with(plan);
     s.ask(LYON, Command::Grant(other.clone(), id_of(PARIS)));
-    let held = |s: &Stage| s.process(PARIS).member.holds(&other).map(|(token, _)| token);
+    let held = |s: &Stage| s.process(PARIS).member().holds(&other).map(|(token, _)| token);
     s.wait_for(3 * SECOND, "paris holds both", |s| held(s).is_some());
     let (db_token, token) = (s.token(PARIS).expect("it holds db"), held(&s));
     let now = s.world.nodes[PARIS].clocks.instant(s.world.time);

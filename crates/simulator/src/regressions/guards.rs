@@ -73,7 +73,7 @@ fn a_member_that_is_told_the_time_while_its_commit_does_not_end_pings() {
     s.slow_disk(PARIS, 60 * SECOND);
     s.wait_for(SECOND, "a commit has begun", |s| s.process(PARIS).committing.is_some());
     let (clocks, mut disk) = (s.world.nodes[PARIS].clocks, s.world.nodes[PARIS].disk.clone());
-    let mut member = s.process(PARIS).member.clone();
+    let mut member = s.process(PARIS).member().clone();
     let mut turn = s.process(PARIS).committing.clone().expect("it has begun");
     let mut time = s.world.time;
     for _ in 0..7 {
@@ -174,7 +174,7 @@ fn a_promise_that_is_known_from_witnesses_only_is_not_given_again() {
     s.world.power_off(TIEBREAK);
     s.world.boot(TIEBREAK);
     s.wait_for(15 * SECOND, "it has recovered", |s| s.votes(TIEBREAK));
-    let ballot = s.process(PARIS).member.register_of(&ownership()).expect("it holds").promised();
+    let ballot = s.process(PARIS).member().register_of(&ownership()).expect("it holds").promised();
     let promises = Rc::new(Cell::new(0));
     let seen = Rc::clone(&promises);
     s.world.lost = Some(Box::new(move |from, _, frame| {

@@ -118,7 +118,7 @@ fn a_smaller_e_goes_on_counting_when_a_round_chooses_the_old_one() {
     s.run(2 * SECOND);
     s.world.nodes[PARIS].fence.slow_line = Slow { until: Time::MAX, takes: 800 * MS };
     reload(&mut s, Span::from_secs(3));
-    let lease = |s: &Stage| s.process(PARIS).member.lease(&db()).expect("paris holds");
+    let lease = |s: &Stage| s.process(PARIS).member().lease(&db()).expect("paris holds");
     let left = |s: &Stage| lease(s).ordered.remaining(s.world.nodes[PARIS].now(s.world.time));
     s.wait_for(3 * SECOND, "a shorter deadline is ordered", |s| left(s) <= Span::from_secs(3));
     let before = lease(&s).ballot;

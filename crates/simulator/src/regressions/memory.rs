@@ -101,7 +101,7 @@ fn a_process_that_finds_out_that_it_has_forgotten_says_nothing_more() {
     s.ask(LYON, Command::Revoke(db()));
     let committing = |s: &Stage| s.process(TIEBREAK).committing.is_some();
     s.wait_for(SECOND, "it commits a promise", committing);
-    let Life { incarnation, .. } = s.process(TIEBREAK).member.life();
+    let Life { incarnation, .. } = s.process(TIEBREAK).member().life();
     let newer = Life { incarnation: Incarnation(incarnation.0 + 1), nonce: Nonce(77) };
     let mut frame = s.frame_of(LYON, TIEBREAK, Body::Ping { seq: 1 });
     frame.header.known.push((id_of(TIEBREAK), newer));
