@@ -126,7 +126,7 @@ fn verify(journals: &[Journal], uncertainty: Duration, only: Option<&str>) -> Ve
             facts: read.facts.get(ticket).map(Vec::as_slice).unwrap_or_default(),
             starts: &read.starts,
             reboots: &read.reboots,
-            whole: journal.is_whole() && read.lost == 0,
+            whole: journal.is_whole() && read.is_whole(),
         });
         let case = Case {
             members: numbers.len().max(journals.len()).max(2),
@@ -139,7 +139,7 @@ fn verify(journals: &[Journal], uncertainty: Duration, only: Option<&str>) -> Ve
         finding.lines = lines_around(finding, journals);
     }
     let members = numbers.len().max(journals.len());
-    let whole = journals.iter().zip(&read).filter(|(journal, read)| journal.is_whole() && read.lost == 0);
+    let whole = journals.iter().zip(&read).filter(|(journal, read)| journal.is_whole() && read.is_whole());
     let enough = members - majority(members) + 1;
     let mut missing = missing(journals, &read, &numbers);
     let mut worst = judged.iter().map(|judged| judged.verdict).max().unwrap_or(Verdict::Consistent);
@@ -225,6 +225,11 @@ fn missing(journals: &[Journal], read: &[fact::Read], numbers: &BTreeMap<String,
                 "{} entries of {name} were never written: its disk did not keep up",
                 read.lost
             ));
+        }
+        if let Some((seq, kind)) = read.unread.first() {
+            let more = read.unread.len() - 1;
+            let more = if more == 0 { String::new() } else { format!(", nor {more} more") };
+            missing.push(format!("entry {seq} of {name} cannot be read: {kind}{more}"));
         }
         if read.members.is_empty() {
             missing.push(format!(

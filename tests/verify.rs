@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sitegate_member::journal::{Draft, Journal, Moment};
+use sitegate_journal::{Content, Draft, Journal, Moment};
 use sitegate_protocol::{Boot, Now, Raw};
 
 const NAMES: [&str; 3] = ["paris", "lyon", "tiebreak"];
@@ -26,22 +26,23 @@ impl Journals {
             let members = json!({ "paris": 1, "lyon": 2, "tiebreak": 3 });
             let detail =
                 json!({ "member": name, "members": members, "clock": "one/", "max_clock_drift_ppm": 1000 });
-            journals.write(index, 0, "started", None, detail);
+            journals.write(index, 0, "started", None, &detail);
         }
         journals
     }
 
-    fn write(&self, member: usize, ms: u64, kind: &'static str, ticket: Option<&str>, detail: Value) {
+    fn write(&self, member: usize, ms: u64, kind: &str, ticket: Option<&str>, detail: &Value) {
         let now = Now { boot: Boot(ms * 1_000_000), raw: Raw(ms * 1_000_000) };
         let ticket = ticket.map(str::to_owned);
-        let draft = Draft { kind, ticket, member: None, text: format!("{kind} {detail}"), detail };
+        let content = Content::read(kind, detail).unwrap();
+        let draft = Draft { ticket, member: None, text: format!("{kind} {detail}"), content };
         assert_eq!(self.journals[member].write(vec![draft], Moment::new(now)), 0);
     }
 
-    fn about(&self, member: usize, ms: u64, kind: &'static str, token: u64) {
+    fn about(&self, member: usize, ms: u64, kind: &str, token: u64) {
         let deadline = (ms + 3000) * 1_000_000;
         let detail = json!({ "token": token, "deadline_boot_ns": deadline, "deadline_raw_ns": deadline });
-        self.write(member, ms, kind, Some("db"), detail);
+        self.write(member, ms, kind, Some("db"), &detail);
     }
 
     /// All three vote for a tenure of `site` that begins.
@@ -51,10 +52,10 @@ impl Journals {
             json!({ "holder": NAMES[site], "token": token, "expire_ms": 3000, "acquire_after_ms": 2000 });
         for member in 0..3 {
             let promise = json!({ "register": "ownership/db", "promised": ballot });
-            self.write(member, ms + 1, "vote", Some("db"), promise);
+            self.write(member, ms + 1, "vote", Some("db"), &promise);
             let accepted = json!({ "ballot": ballot, "value": value });
             let vote = json!({ "register": "ownership/db", "promised": ballot, "accepted": accepted });
-            self.write(member, ms + 3, "vote", Some("db"), vote);
+            self.write(member, ms + 3, "vote", Some("db"), &vote);
         }
         self.about(site, ms + 5, "acquired", token);
     }

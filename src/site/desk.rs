@@ -7,7 +7,7 @@ use sitegate_fence_client::status::Status;
 use sitegate_fence_client::{Client, Event as FencedEvent, Events};
 use sitegate_host::program::Runner;
 use sitegate_member::driver::now;
-use sitegate_member::journal::{Draft, Moment};
+use sitegate_member::journal::{Content, Draft, Moment};
 use sitegate_member::site::{SitePort, Work};
 use sitegate_protocol::{CheckId, CheckResult, Event, Order, TicketName};
 use sitegate_shell::SitePump;
@@ -138,9 +138,9 @@ impl Desk {
         });
     }
 
-    fn note(&self, kind: &'static str, ticket: Option<&TicketName>, text: String, detail: serde_json::Value) {
+    fn note(&self, ticket: Option<&TicketName>, text: String, content: Content) {
         let ticket = ticket.map(ToString::to_string);
-        let draft = Draft { kind, ticket, member: None, text, detail };
+        let draft = Draft { ticket, member: None, text, content };
         let lost = self.port.journal.write(vec![draft], Moment::new(now()));
         self.port.shared.metrics.journal_lost.add(lost);
     }

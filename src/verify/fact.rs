@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
-use sitegate_member::journal::Entry;
-use sitegate_protocol::Ballot;
+use sitegate_journal::content::{self, ChosenValue, Reading, Register, Until, Wanted};
+use sitegate_journal::{Content, Entry};
+use sitegate_protocol::{Ballot, Proof, Token};
 
 /// A point in time as one journal has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +113,8 @@ pub(super) struct Read {
     pub(super) max_clock_drift_ppm: Option<u64>,
     /// How many entries were never written.
     pub(super) lost: u64,
+    /// Entries that this version cannot read: their numbers, and their kinds with why.
+    pub(super) unread: Vec<(u64, String)>,
 }
 
 /// Reads the entries of `member`.
@@ -123,9 +125,14 @@ pub(super) fn read(member: &str, entries: &[Entry], clocks: &mut Clocks) -> Read
     let mut boot: Option<String> = None;
     let mut last_ns = 0;
     for entry in entries {
-        if entry.kind == "started" || entry.boot_ns < last_ns {
+        let content = entry.content();
+        let start = match &content {
+            Ok(Content::Started(start)) => Some(start),
+            _ => None,
+        };
+        if start.is_some() || entry.boot_ns < last_ns {
             epoch += 1;
-            let named = entry.detail["clock"].as_str().filter(|_| entry.kind == "started");
+            let named = start.and_then(|start| start.clock.as_deref());
             // A start that does not say which clock it reads may be after a reboot.
             clock = clocks.number(named.map_or_else(|| format!("{member} {epoch}"), str::to_owned));
             let next = named.and_then(|clock| clock.split('/').next()).map(str::to_owned);
@@ -135,38 +142,82 @@ pub(super) fn read(member: &str, entries: &[Entry], clocks: &mut Clocks) -> Read
             boot = next;
         }
         last_ns = entry.boot_ns;
-        read.take(entry, clock);
+        match content {
+            Ok(content) => read.take(entry, content, stamp(entry, clock)),
+            Err(why) => read.unread.push((entry.seq, format!("{} ({why})", entry.kind))),
+        }
     }
     read
 }
 
 impl Read {
-    fn take(&mut self, entry: &Entry, clock: usize) {
-        let at = stamp(entry, clock);
+    /// Whether nothing of what was written is missing.
+    pub(super) const fn is_whole(&self) -> bool {
+        self.lost == 0 && self.unread.is_empty()
+    }
+
+    /// Every kind of entry stands here, so that a new one cannot be forgotten.
+    fn take(&mut self, entry: &Entry, content: Content, at: Stamp) {
         let fact = |what| Fact { seq: entry.seq, at, what };
-        match entry.kind.as_str() {
-            "started" => {
-                if let Some(members) = entry.detail["members"].as_object() {
-                    let number = |id: &Value| id.as_u64().and_then(|id| u8::try_from(id).ok());
-                    self.members =
-                        members.iter().filter_map(|(name, id)| Some((name.clone(), number(id)?))).collect();
+        let (at, what) = match content {
+            Content::Started(start) => {
+                if !start.members.is_empty() {
+                    self.members = start.members;
                 }
-                let ppm = entry.detail["max_clock_drift_ppm"].as_u64();
-                self.max_clock_drift_ppm = ppm.max(self.max_clock_drift_ppm);
-                self.starts.push(fact(What::Began));
+                self.max_clock_drift_ppm = start.max_clock_drift_ppm.max(self.max_clock_drift_ppm);
+                return self.starts.push(fact(What::Began));
             }
-            "fence-up" => self.starts.push(fact(What::FenceBegan)),
-            "entries-lost" => self.lost += entry.detail["count"].as_u64().unwrap_or(1),
-            _ => {
-                if let (Some(ticket), Some(what)) = (&entry.ticket, what(entry)) {
-                    let at = match what {
-                        What::Receipt(_) => ended(entry, at),
-                        What::Holds(_) => at_deadline(entry, at),
-                        _ => at,
-                    };
-                    self.facts.entry(ticket.clone()).or_default().push(Fact { at, ..fact(what) });
-                }
-            }
+            Content::FenceUp(_) => return self.starts.push(fact(What::FenceBegan)),
+            Content::EntriesLost(lost) => return self.lost += lost.count,
+            Content::Vote(vote) => match self::vote(vote) {
+                Some(vote) => (at, What::Vote(vote)),
+                None => return,
+            },
+            Content::Intent(intent) => (at, What::Intent(Wish::of(&intent))),
+            Content::Acquired(of) => (at, What::Acquired(of.token.0)),
+            Content::Held(armed) => holds(at, armed.token, armed.until),
+            Content::Relinquishing(giving_up) => holds(at, giving_up.token, giving_up.until),
+            Content::Resumed(of) => (at, What::Had(of.token.0)),
+            Content::Lost(of) => (at, What::Lost(of.token.0)),
+            Content::Fenced(of) => (at, What::Fenced(of.token.0)),
+            Content::Receipt(receipt) => (ended(at, receipt.ended), What::Receipt(receipt.token.0)),
+            Content::Released(of) => (at, What::Released(of.token.0)),
+            // Nothing that a proof could use: tries, wishes that are not chosen yet, failures, and members among themselves.
+            Content::Stopped(_)
+            | Content::Reloaded(_)
+            | Content::ClockLeap(_)
+            | Content::Command(_)
+            | Content::CheckFailed(_)
+            | Content::Candidate(_)
+            | Content::Flapping(_)
+            | Content::Parked(_)
+            | Content::FenceFailing(_)
+            | Content::StartFailed(_)
+            | Content::Unhealthy(_)
+            | Content::CheckFailedTooOften(_)
+            | Content::RestartsHere(_)
+            | Content::FenceReloaded(_)
+            | Content::FenceDown(_)
+            | Content::Fencing(_)
+            | Content::FenceLevelFailed(_)
+            | Content::Born(_)
+            | Content::Recovering(_)
+            | Content::Recovered(_)
+            | Content::TrustsDisk(_)
+            | Content::Voting(_)
+            | Content::Quarantined(_)
+            | Content::Epoch(_)
+            | Content::RolledBack(_)
+            | Content::Stranger(_)
+            | Content::PeerStarted(_)
+            | Content::PeerRolledBack(_)
+            | Content::ClockOff(_)
+            | Content::Standby(_)
+            | Content::Barred(_)
+            | Content::Unbarred(_) => return,
+        };
+        if let Some(ticket) = &entry.ticket {
+            self.facts.entry(ticket.clone()).or_default().push(Fact { at, ..fact(what) });
         }
     }
 }
@@ -182,81 +233,67 @@ fn stamp(entry: &Entry, clock: usize) -> Stamp {
 }
 
 /// When the fence daemon had its proof: before the member heard of it.
-fn ended(entry: &Entry, at: Stamp) -> Stamp {
-    let ended = &entry.detail["ended"];
-    match (ended["boot_ns"].as_u64(), ended["raw_ns"].as_u64()) {
+fn ended(at: Stamp, ended: Option<Reading>) -> Stamp {
+    match ended.map(|ended| i128::from(ended.boot_ns)) {
         // Later readings are of an earlier boot.
-        (Some(boot), Some(_)) if i128::from(boot) <= at.boot_ns => at.earlier(at.boot_ns - i128::from(boot)),
+        Some(boot_ns) if boot_ns <= at.boot_ns => at.earlier(at.boot_ns - boot_ns),
         _ => at,
     }
 }
 
-/// When the deadline in force passed, if that was before the entry was written.
-fn at_deadline(entry: &Entry, at: Stamp) -> Stamp {
-    let over = |field: &str, read: i128| entry.detail[field].as_u64().map_or(0, |ns| read - i128::from(ns));
-    at.earlier(over("deadline_boot_ns", at.boot_ns).max(over("deadline_raw_ns", at.raw_ns)).max(0))
+/// It was held at that moment, or when the deadline in force passed, if that was before the entry was written.
+fn holds(at: Stamp, token: Token, until: Option<Until>) -> (Stamp, What) {
+    let Some(until) = until else { return (at, What::Had(token.0)) };
+    let over =
+        (at.boot_ns - i128::from(until.deadline_boot_ns)).max(at.raw_ns - i128::from(until.deadline_raw_ns));
+    (at.earlier(over.max(0)), What::Holds(token.0))
 }
 
-fn what(entry: &Entry) -> Option<What> {
-    let token = entry.detail["token"].as_u64();
-    Some(match entry.kind.as_str() {
-        "vote" => What::Vote(vote(&entry.detail)?),
-        "intent" => What::Intent(wish(&entry.detail)?),
-        "acquired" => What::Acquired(token?),
-        "held" | "relinquishing" if entry.detail["deadline_boot_ns"].is_u64() => What::Holds(token?),
-        "held" | "relinquishing" | "resumed" => What::Had(token?),
-        "lost" => What::Lost(token?),
-        "fenced" => What::Fenced(token?),
-        "receipt" => What::Receipt(token?),
-        "released" => What::Released(token?),
-        _ => return None,
-    })
-}
-
-fn vote(detail: &Value) -> Option<Vote> {
-    let ownership = match detail["register"].as_str()?.split_once('/')?.0 {
-        "ownership" => true,
-        "intent" => false,
-        _ => return None,
+/// Votes about tickets; nothing of those about members.
+fn vote(vote: content::Vote) -> Option<Vote> {
+    let ownership = match vote.register {
+        Register::Ownership(_) => true,
+        Register::Intent(_) => false,
+        Register::Standby(_) | Register::Identities => return None,
     };
-    let accepted = &detail["accepted"];
-    let renewed = &detail["renewed"];
     Some(Vote {
         ownership,
-        promised: ballot(&detail["promised"])?,
-        accepted: ballot(&accepted["ballot"]).map(|ballot| (ballot, chosen(ownership, &accepted["value"]))),
-        learnt: ballot(&detail["learnt"]["ballot"]),
-        renewed: renewed["token"].as_u64().and_then(|token| {
-            let ns = |field: &str| renewed[field].as_u64().map(i128::from);
-            Some((token, ns("boot_ns")?, ns("raw_ns")?))
-        }),
+        promised: vote.promised.0,
+        accepted: vote.accepted.map(|accepted| (accepted.ballot.0, Chosen::of(&accepted.value))),
+        learnt: vote.learnt.map(|learnt| learnt.ballot.0),
+        renewed: vote.renewed.map(|at| (at.token.0, at.boot_ns.into(), at.raw_ns.into())),
     })
 }
 
-fn ballot(text: &Value) -> Option<Ballot> {
-    let (round, member) = text.as_str()?.split_once('.')?;
-    Some(Ballot { round: round.parse().ok()?, member: member.parse().ok()? })
+impl Chosen {
+    fn of(value: &ChosenValue) -> Self {
+        let ns = |ms: u64| i128::from(ms) * 1_000_000;
+        match *value {
+            ChosenValue::Held { token, expire_ms, acquire_after_ms, .. } => Self::Held {
+                token: token.0,
+                expire_ns: ns(expire_ms),
+                acquire_after_ns: ns(acquire_after_ms),
+            },
+            ChosenValue::Free { token, proof, .. } => {
+                Self::Free { token: token.0, receipt: proof == Proof::Receipt }
+            }
+            ChosenValue::Intent { version, wanted, paused, attested } => Self::Intent(Wish {
+                version,
+                barred: Some(wanted == Wanted::Revoked || paused),
+                attested: attested.map(|token| token.0),
+            }),
+            ChosenValue::Version { version } => Self::Intent(Wish { version, barred: None, attested: None }),
+            ChosenValue::Identities { .. } => Self::Other,
+        }
+    }
 }
 
-fn chosen(ownership: bool, value: &Value) -> Chosen {
-    if !ownership {
-        return wish(value).map_or(Chosen::Other, Chosen::Intent);
+impl Wish {
+    fn of(intent: &content::Intent) -> Self {
+        Self {
+            version: intent.version,
+            barred: intent.wanted.map(|wanted| wanted == Wanted::Revoked || intent.paused),
+            attested: intent.attested.map(|token| token.0),
+        }
     }
-    let Some(token) = value["token"].as_u64() else { return Chosen::Other };
-    let ns = |field: &str| i128::from(value[field].as_u64().unwrap_or(0)) * 1_000_000;
-    if value["holder"].is_string() {
-        return Chosen::Held { token, expire_ns: ns("expire_ms"), acquire_after_ns: ns("acquire_after_ms") };
-    }
-    let receipt = value["proof"].as_str().is_some_and(|proof| proof.eq_ignore_ascii_case("receipt"));
-    Chosen::Free { token, receipt }
-}
-
-fn wish(detail: &Value) -> Option<Wish> {
-    let wanted = detail["wanted"].as_str();
-    let paused = detail["paused"].as_bool().unwrap_or(false);
-    Some(Wish {
-        version: detail["version"].as_u64()?,
-        barred: wanted.map(|wanted| wanted == "revoked" || paused),
-        attested: detail["attested"].as_u64(),
-    })
 }

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use sitegate_member::api::types::History;
-use sitegate_member::journal::{Chain, Entry};
+use sitegate_journal::{Chain, Content, Entry, History};
 
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
@@ -167,8 +166,10 @@ fn entry_of(line: &Line) -> Option<Entry> {
 }
 
 fn named_by(line: &Line) -> Option<String> {
-    let entry = entry_of(line).filter(|entry| entry.kind == "started")?;
-    entry.detail["member"].as_str().map(str::to_owned)
+    match entry_of(line)?.content() {
+        Ok(Content::Started(start)) => start.member,
+        _ => None,
+    }
 }
 
 /// For journals that do not say whose they are: the file's name, or that of the directory around `journal`.

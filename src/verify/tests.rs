@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sitegate_member::journal::Entry;
+use sitegate_journal::{Content, Entry};
 
 use super::judge::{Kind, Verdict};
 use super::source::{Condition, Journal};
@@ -61,6 +61,7 @@ impl Deployment {
     }
 
     fn write(&mut self, member: usize, ms: u64, kind: &str, ticket: Option<&str>, detail: Value) {
+        assert!(Content::read(kind, &detail).is_ok(), "members write no {kind} with {detail}");
         let ahead = if self.one_clock { 0 } else { AHEAD_MS[member] };
         let wall = 1_800_000_000_000 + i64::try_from(ms).unwrap() + self.wall_off_ms[member];
         let entries = &mut self.entries[member];
@@ -368,4 +369,26 @@ fn what_came_to_nothing_is_no_tenure() {
     d.accept(PARIS, 2001, "9.1", &held(PARIS, 2305));
     let found = d.verify(&ALL, 0);
     assert_eq!((found.tickets[0].tenures, found.verdict), (2, Verdict::Proven));
+}
+
+#[test]
+fn what_cannot_be_read_proves_nothing() {
+    let unknown = ("vote-of-tomorrow", json!({}));
+    let misshapen = ("vote", json!({ "register": "ownership/db", "promised": 7 }));
+    for (kind, detail) in [unknown, misshapen] {
+        let mut d = moved();
+        assert_eq!(d.verify(&ALL, 0).verdict, Verdict::Proven);
+        for member in ALL {
+            let last = d.entries[member].last().unwrap().clone();
+            d.entries[member].push(Entry {
+                seq: last.seq + 1,
+                kind: kind.into(),
+                detail: detail.clone(),
+                ..last
+            });
+        }
+        let found = d.verify(&ALL, 0);
+        assert_eq!(found.verdict, Verdict::Consistent, "{found:?}");
+        assert!(found.missing.iter().any(|missing| missing.contains(kind)), "{:?}", found.missing);
+    }
 }

@@ -2,9 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::json;
 use sitegate_fence_client::status::{ResourceStatus, Status};
+use sitegate_fence_client::time::Instant;
 use sitegate_fence_client::wire::{Notice, Receipt};
+use sitegate_member::journal::Content;
+use sitegate_member::journal::content::{
+    FenceLevel, Nothing, Reading, Receipt as ReceiptDetail, TokenDetail,
+};
 use sitegate_member::site::SiteFacts;
 use sitegate_protocol::{TicketName, Token};
 use sitegate_shell::site::{Line, Notice as Said};
@@ -29,12 +33,8 @@ impl Desk {
         self.learn(&status);
         self.way.set(Some(client.clone()));
         self.link = Some(Link { line, client, events, status: Box::new(status.clone()) });
-        self.note(
-            "fence-up",
-            None,
-            format!("the fence daemon answers (version {})", status.version),
-            json!({}),
-        );
+        let text = format!("the fence daemon answers (version {})", status.version);
+        self.note(None, text, Content::FenceUp(Nothing {}));
         // What this site can run has to be known before the protocol acts on the rest.
         self.renew_settings();
         self.pump.linked(line, reports(&status));
@@ -46,12 +46,8 @@ impl Desk {
         if let Some(link) = &mut self.link {
             link.status = status;
         }
-        self.note(
-            "fence-reloaded",
-            None,
-            "the fence daemon works with another fenced.toml".into(),
-            json!({}),
-        );
+        let text = "the fence daemon works with another fenced.toml".into();
+        self.note(None, text, Content::FenceReloaded(Nothing {}));
         self.renew_settings();
     }
 
@@ -96,7 +92,7 @@ impl Desk {
     pub(super) fn unlinked(&mut self, line: Line) {
         self.link = None;
         self.way.set(None);
-        self.note("fence-down", None, "the fence daemon does not answer".into(), json!({}));
+        self.note(None, "the fence daemon does not answer".into(), Content::FenceDown(Nothing {}));
         warn!("the connection to the fence daemon is lost");
         self.pump.unlinked(line);
     }
@@ -128,19 +124,30 @@ impl Desk {
                     reason.as_str(),
                     proof.what
                 );
-                let detail = json!({ "token": token, "level": level, "began": began, "ended": ended });
-                self.note("receipt", Some(name), text, detail);
+                let receipt = ReceiptDetail {
+                    token: Token(*token),
+                    level: *level,
+                    began: Some(reading(*began)),
+                    ended: Some(reading(*ended)),
+                };
+                self.note(Some(name), text, Content::Receipt(receipt));
             }
             Notice::Fencing { token, reason, .. } => {
                 let text = format!("fences {name} (token {token}): {}", reason.as_str());
-                self.note("fencing", Some(name), text, json!({ "token": token }));
+                self.note(Some(name), text, Content::Fencing(TokenDetail { token: Token(*token) }));
             }
             Notice::LevelFailed { token, level, why, .. } => {
                 let text = format!("level {level} of the fence plan of {name} (token {token}) failed: {why}");
                 warn!("{text}");
-                self.note("fence-level-failed", Some(name), text, json!({ "token": token, "level": level }));
+                let detail = FenceLevel { token: Token(*token), level: *level };
+                self.note(Some(name), text, Content::FenceLevelFailed(detail));
             }
             _ => {}
         }
     }
+}
+
+/// Both clocks, as the fence daemon read them.
+const fn reading(at: Instant) -> Reading {
+    Reading { boot_ns: at.boot_ns, raw_ns: at.raw_ns }
 }

@@ -1,6 +1,8 @@
 //! The desk and the hooks of this host.
 
 use sitegate_member::config::{Hook, LocalTicket};
+use sitegate_member::journal::Content;
+use sitegate_member::journal::content::Nothing;
 use sitegate_protocol::{CheckId, CheckResult, TicketName, Token};
 use tracing::{info, warn};
 
@@ -71,12 +73,8 @@ impl Desk {
             return;
         }
         self.checking.remove(ticket);
-        self.note(
-            "check-failed-too-often",
-            Some(ticket),
-            format!("the health check of {ticket} last said: {why}"),
-            serde_json::json!({}),
-        );
+        let text = format!("the health check of {ticket} last said: {why}");
+        self.note(Some(ticket), text, Content::CheckFailedTooOften(Nothing {}));
     }
 
     /// Checks go on by the new configuration, which may also fit the fence daemon better, or worse.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::journal::Entry;
+pub use sitegate_journal::History;
 
 /// `GET /v1/status`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -176,13 +176,6 @@ pub struct NextStep {
     pub what: String,
     /// In how long; null if that depends on something else.
     pub in_ms: Option<u64>,
-}
-
-/// `GET /v1/history`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct History {
-    /// Oldest first.
-    pub entries: Vec<Entry>,
 }
 
 /// `GET /v1/members`.

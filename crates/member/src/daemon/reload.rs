@@ -9,7 +9,8 @@ use super::{Setup, load};
 use crate::api::Reload;
 use crate::config::{Configuration, Formation, FormationDigest};
 use crate::driver::{self, Handle, Request};
-use crate::journal::{Draft, Journal, Moment};
+use crate::journal::content::Changes;
+use crate::journal::{Content, Draft, Journal, Moment};
 use crate::log::LogFilter;
 use crate::peers::Peers;
 use crate::service::Service;
@@ -95,13 +96,8 @@ impl Reloader {
     }
 
     fn write_down(&self, changed: &[String]) {
-        let draft = Draft {
-            kind: "reloaded",
-            ticket: None,
-            member: None,
-            text: format!("the configuration has changed: {}", changed.join(", ")),
-            detail: serde_json::json!({ "changed": changed }),
-        };
+        let text = format!("the configuration has changed: {}", changed.join(", "));
+        let draft = Draft::new(text, Content::Reloaded(Changes { changed: changed.to_vec() }));
         self.shared.metrics.journal_lost.add(self.journal.write(vec![draft], Moment::new(driver::now())));
     }
 }

@@ -23,7 +23,8 @@ use crate::api::{Api, Glance, Server, serve_socket};
 use crate::arguments::Arguments;
 use crate::config::Configuration;
 use crate::driver::{self, Driver, Ended, Handle, Parts};
-use crate::journal::{Draft, Journal, Moment};
+use crate::journal::content::{Nothing, Process};
+use crate::journal::{Content, Draft, Journal, Moment};
 use crate::log::{self, LogFilter};
 use crate::peers::{Inbox, Peers};
 use crate::port::{Port, listen};
@@ -251,22 +252,20 @@ impl Alive {
     fn note_start(&self, setup: &Setup) {
         let text = format!("{} {} has started", setup.program.name, env!("CARGO_PKG_VERSION"));
         let formation = &self.shared.configuration.get().formation;
-        let ids: serde_json::Map<_, _> =
-            formation.members.iter().map(|m| (m.name.to_string(), serde_json::json!(m.id.get()))).collect();
-        let detail = serde_json::json!({
-            "member": self.shared.names.name(self.shared.names.me()),
-            "formation": formation.name.to_string(),
-            "members": ids,
+        let process = Process {
+            member: Some(self.shared.names.name(self.shared.names.me())),
+            formation: Some(formation.name.to_string()),
+            members: formation.members.iter().map(|m| (m.name.to_string(), m.id.get())).collect(),
             // Without it nobody can compare this member's clocks with another's; the rest of the entry holds all the same.
-            "clock": clock_id().ok(),
-            "max_clock_drift_ppm": formation.max_clock_drift.ppm(),
-        });
-        self.note("started", text, detail);
+            clock: clock_id().ok(),
+            max_clock_drift_ppm: Some(formation.max_clock_drift.ppm().into()),
+        };
+        self.note(text, Content::Started(process));
     }
 
-    fn note(&self, kind: &'static str, text: String, detail: serde_json::Value) {
+    fn note(&self, text: String, content: Content) {
         info!("{text}");
-        let draft = Draft { kind, ticket: None, member: None, text, detail };
+        let draft = Draft::new(text, content);
         self.shared.metrics.journal_lost.add(self.journal.write(vec![draft], Moment::new(driver::now())));
     }
 
@@ -286,7 +285,7 @@ impl Alive {
         if exit != Exit::Told {
             error!("{text}");
         }
-        self.note("stopped", text, serde_json::json!({}));
+        self.note(text, Content::Stopped(Nothing {}));
         self.journal.sync(SYNC_WITHIN);
         exit
     }

@@ -7,7 +7,8 @@ use sitegate_protocol::{Caller, Command, CommandId, Effects, Event, Fatal, Note,
 use tracing::{debug, error, info, warn};
 
 use super::{Driver, Ended, Observed, now};
-use crate::journal::{Draft, Moment, describe, describe_command};
+use crate::journal::content::{Leap, Until};
+use crate::journal::{Content, Draft, Moment, describe, describe_command};
 use crate::site::Work;
 
 impl Driver {
@@ -60,13 +61,10 @@ impl Driver {
         self.shared.suspicion.look_at_wall();
         let Some(leap) = self.shared.suspicion.verdict() else { return };
         error!(?leap, "this machine was put back in time or stood still: all other clocks have moved on");
-        let draft = Draft {
-            kind: "clock-leap",
-            ticket: None,
-            member: None,
-            text: format!("this machine stood still for {leap:?}, by at least two other clocks"),
-            detail: serde_json::json!({ "leap_ns": duration_ns(leap) }),
-        };
+        let draft = Draft::new(
+            format!("this machine stood still for {leap:?}, by at least two other clocks"),
+            Content::ClockLeap(Leap { leap_ns: duration_ns(leap) }),
+        );
         self.write_down(vec![draft], now());
         // If there is no room for it now, it is found again at the next look.
         let _ = self.pump.offer(Event::Suspect);
@@ -90,12 +88,11 @@ impl Driver {
     /// A note, with the deadline that was in force when a ticket is given up: until then it is held, whenever this is read.
     fn describe(&self, note: &Note, now: Now) -> Draft {
         let mut draft = describe(note, &self.shared.names, now);
-        if let Note::Relinquishing(ticket, ..) = note
-            && let Some(deadline) =
-                self.pump.member().ticket_view(now, ticket).local.and_then(|local| local.deadline)
+        if let (Note::Relinquishing(ticket, ..), Content::Relinquishing(giving_up)) =
+            (note, &mut draft.content)
         {
-            draft.detail["deadline_boot_ns"] = deadline.boot.0.into();
-            draft.detail["deadline_raw_ns"] = deadline.raw.0.into();
+            let local = self.pump.member().ticket_view(now, ticket).local;
+            giving_up.until = local.and_then(|local| local.deadline).map(Until::from);
         }
         draft
     }
@@ -117,14 +114,25 @@ impl Driver {
 
 /// Loud things loudly.
 fn log_draft(draft: &Draft) {
-    let (ticket, kind) = (draft.ticket.as_deref(), draft.kind);
-    match draft.kind {
-        "quarantined" | "rolled-back" | "trusts-disk" | "fence-failing" => {
-            error!(ticket, kind, "{}", draft.text);
+    let (ticket, kind) = (draft.ticket.as_deref(), draft.content.kind());
+    match draft.content {
+        Content::Quarantined(_)
+        | Content::RolledBack(_)
+        | Content::TrustsDisk(_)
+        | Content::FenceFailing(_) => error!(ticket, kind, "{}", draft.text),
+        Content::Lost(_)
+        | Content::Stranger(_)
+        | Content::PeerRolledBack(_)
+        | Content::ClockOff(_)
+        | Content::Flapping(_)
+        | Content::Barred(_)
+        | Content::StartFailed(_)
+        | Content::Unhealthy(_)
+        | Content::Recovering(_)
+        | Content::CheckFailed(_) => warn!(ticket, kind, "{}", draft.text),
+        Content::Candidate(_) | Content::Parked(_) | Content::PeerStarted(_) => {
+            debug!(ticket, kind, "{}", draft.text);
         }
-        "lost" | "stranger" | "peer-rolled-back" | "clock-off" | "flapping" | "barred" | "start-failed"
-        | "unhealthy" | "recovering" | "check-failed" => warn!(ticket, kind, "{}", draft.text),
-        "candidate" | "parked" | "peer-started" => debug!(ticket, kind, "{}", draft.text),
         _ => info!(ticket, kind, "{}", draft.text),
     }
 }

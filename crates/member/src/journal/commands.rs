@@ -1,9 +1,9 @@
 //! Commands, in words.
 
-use serde_json::json;
 use sitegate_protocol::{Caller, Command, StandbyMode};
 
-use super::Draft;
+use super::content::Command as CommandDetail;
+use super::{Content, Draft};
 use crate::settings::Names;
 
 /// That `caller` gave `command` to this member.
@@ -12,15 +12,14 @@ pub fn describe_command(command: &Command, caller: &Caller, names: &Names) -> Dr
     let (name, ticket, member, what) = parts(command, names);
     let because = if caller.reason.is_empty() { String::new() } else { format!(": {}", caller.reason) };
     Draft {
-        kind: "command",
         ticket,
         member,
         text: format!("{} wants {what}{because}", caller.who),
-        detail: json!({
-            "command": name,
-            "by": caller.who,
-            "reason": caller.reason,
-            "request": caller.request,
+        content: Content::Command(CommandDetail {
+            command: name.to_owned(),
+            by: caller.who.clone(),
+            reason: caller.reason.clone(),
+            request: caller.request,
         }),
     }
 }

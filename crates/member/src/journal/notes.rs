@@ -1,100 +1,159 @@
-//! What the protocol noted, in words.
+//! What the protocol noted: for programs, and in words.
 
-use serde_json::{Value, json};
-use sitegate_protocol::{
-    Bar, Deadline, GiveUp, Intent, MemberId, Note, Now, StandbyMode, TicketName, Token, Wanted,
+use sitegate_protocol::{Bar, GiveUp, Intent, MemberId, Note, Now, StandbyMode, TicketName, Wanted};
+
+use super::content::{
+    Acquiring, Armed, Ballot, EpochDetail, GivingUp, Intent as IntentDetail, Life, Mode, Nothing, Offset,
+    Parked, Silence, TokenDetail, Until, Wanted as WantedDetail, Witnesses,
 };
-
-use super::Draft;
+use super::{Content, Draft};
 use crate::settings::Names;
 
 /// What `note`, made about `now`, says.
 #[must_use]
 pub fn describe(note: &Note, names: &Names, now: Now) -> Draft {
-    of_ticket(note, names, now).or_else(|| of_tenure(note)).or_else(|| of_member(note, names)).unwrap_or_else(
-        || {
-            // Every note is in one of the three; a new one that is in none still gets an entry.
-            Draft {
-                kind: "note",
-                ticket: None,
-                member: None,
-                text: format!("{note:?}"),
-                detail: serde_json::to_value(note).unwrap_or_default(),
-            }
-        },
-    )
+    let words = of_ticket(note, names, now).or_else(|| of_tenure(note)).or_else(|| of_member(note, names));
+    Draft {
+        ticket: ticket(note).map(ToString::to_string),
+        member: member(note).map(|member| names.name(member)),
+        // A new note that nobody has found words for.
+        text: words.unwrap_or_else(|| format!("{note:?}")),
+        content: content(note, names, now),
+    }
 }
 
-fn about(kind: &'static str, ticket: &TicketName, text: String, detail: Value) -> Draft {
-    Draft { kind, ticket: Some(ticket.to_string()), member: None, text, detail }
+/// The ticket that `note` is about.
+const fn ticket(note: &Note) -> Option<&TicketName> {
+    match note {
+        Note::CheckFailed(ticket)
+        | Note::Candidate(ticket, _)
+        | Note::Acquired(ticket, _)
+        | Note::Held(ticket, ..)
+        | Note::Resumed(ticket, _)
+        | Note::Lost(ticket, _)
+        | Note::Relinquishing(ticket, ..)
+        | Note::Fenced(ticket, _)
+        | Note::FenceFailing(ticket, _)
+        | Note::Released(ticket, _)
+        | Note::Intent(ticket, _)
+        | Note::Flapping(ticket)
+        | Note::StartFailed(ticket, _)
+        | Note::Unhealthy(ticket, _)
+        | Note::RestartsHere(ticket, _)
+        | Note::Parked(ticket, ..) => Some(ticket),
+        _ => None,
+    }
 }
 
-/// How a ticket is acquired, and what is wanted for it.
-fn of_ticket(note: &Note, names: &Names, now: Now) -> Option<Draft> {
-    let draft = match note {
-        Note::CheckFailed(ticket) => about(
-            "check-failed",
-            ticket,
-            format!("the check before acquiring {ticket} failed here"),
-            json!({}),
-        ),
-        Note::Candidate(ticket, ballot) => {
-            let text = format!("tries to acquire {ticket}, with ballot {ballot}");
-            about("candidate", ticket, text, json!({ "ballot": ballot.to_string() }))
+/// The other member that `note` is about.
+const fn member(note: &Note) -> Option<MemberId> {
+    match note {
+        Note::Stranger(member)
+        | Note::PeerRestarted(member, _)
+        | Note::PeerRolledBack(member)
+        | Note::ClockOff(member, _)
+        | Note::Standby(member, _)
+        | Note::Parked(_, member, _) => Some(*member),
+        _ => None,
+    }
+}
+
+/// `note` for programs.
+fn content(note: &Note, names: &Names, now: Now) -> Content {
+    let nothing = Nothing {};
+    match note {
+        Note::Born => Content::Born(nothing),
+        Note::Recovering => Content::Recovering(nothing),
+        Note::Recovered => Content::Recovered(nothing),
+        Note::TrustsDisk { answered, needed } => {
+            Content::TrustsDisk(Witnesses { answered: *answered, needed: *needed })
         }
+        Note::Voting => Content::Voting(nothing),
+        Note::Quarantined => Content::Quarantined(nothing),
+        Note::EpochChanged(epoch) => Content::Epoch(EpochDetail { epoch: epoch.0 }),
+        Note::Stranger(_) => Content::Stranger(nothing),
+        Note::PeerRestarted(_, life) => Content::PeerStarted(Life { incarnation: life.0 }),
+        Note::PeerRolledBack(_) => Content::PeerRolledBack(nothing),
+        Note::RolledBack => Content::RolledBack(nothing),
+        Note::ClockOff(_, ppm) => Content::ClockOff(Offset { ppm: *ppm }),
+        Note::CheckFailed(_) => Content::CheckFailed(nothing),
+        Note::Candidate(_, ballot) => Content::Candidate(Acquiring { ballot: Ballot(*ballot) }),
+        Note::Acquired(_, token) => Content::Acquired(TokenDetail { token: *token }),
+        Note::Held(_, token, deadline) => Content::Held(Armed {
+            token: *token,
+            until: Some(Until::from(*deadline)),
+            remaining_ms: deadline.remaining(now).as_millis(),
+        }),
+        Note::Resumed(_, token) => Content::Resumed(TokenDetail { token: *token }),
+        Note::Lost(_, token) => Content::Lost(TokenDetail { token: *token }),
+        Note::Relinquishing(_, token, _) => Content::Relinquishing(GivingUp { token: *token, until: None }),
+        Note::Fenced(_, token) => Content::Fenced(TokenDetail { token: *token }),
+        Note::FenceFailing(_, token) => Content::FenceFailing(TokenDetail { token: *token }),
+        Note::Released(_, token) => Content::Released(TokenDetail { token: *token }),
+        Note::Intent(_, intent) => Content::Intent(intent_detail(intent, names)),
+        Note::Standby(_, mode) => Content::Standby(Mode { standby: *mode }),
+        Note::Flapping(_) => Content::Flapping(nothing),
+        Note::StartFailed(_, token) => Content::StartFailed(TokenDetail { token: *token }),
+        Note::Unhealthy(_, token) => Content::Unhealthy(TokenDetail { token: *token }),
+        Note::RestartsHere(_, token) => Content::RestartsHere(TokenDetail { token: *token }),
+        Note::Barred(bar) => Content::Barred(Silence { bar: *bar }),
+        Note::Unbarred => Content::Unbarred(nothing),
+        Note::Parked(_, _, remaining) => Content::Parked(Parked { remaining_ms: remaining.as_millis() }),
+    }
+}
+
+fn intent_detail(intent: &Intent, names: &Names) -> IntentDetail {
+    let (wanted, preferred) = match intent.wanted {
+        Wanted::Managed { preferred } => (WantedDetail::Managed, preferred),
+        Wanted::Revoked => (WantedDetail::Revoked, None),
+    };
+    IntentDetail {
+        version: intent.version,
+        wanted: Some(wanted),
+        preferred: preferred.map(|site| names.name(site)),
+        paused: intent.paused,
+        vacate: intent.vacate,
+        attested: intent.attested,
+        by: intent.author.who.clone(),
+        via: intent.author.via.map(|via| names.name(via)),
+        reason: intent.reason.clone(),
+    }
+}
+
+/// How a ticket is acquired, and what is wanted for it, in words.
+fn of_ticket(note: &Note, names: &Names, now: Now) -> Option<String> {
+    Some(match note {
+        Note::CheckFailed(ticket) => format!("the check before acquiring {ticket} failed here"),
+        Note::Candidate(ticket, ballot) => format!("tries to acquire {ticket}, with ballot {ballot}"),
         Note::Acquired(ticket, token) => {
-            let text = format!("a majority agreed that this site holds {ticket}, with token {token}");
-            about("acquired", ticket, text, json!({ "token": token }))
+            format!("a majority agreed that this site holds {ticket}, with token {token}")
         }
-        Note::Held(ticket, token, deadline) => held(ticket, *token, *deadline, now),
+        Note::Held(ticket, token, deadline) => {
+            let left = deadline.remaining(now).as_millis();
+            format!(
+                "holds {ticket} with token {token}; the fence daemon is armed, for {left} ms unless renewed"
+            )
+        }
         Note::Resumed(ticket, token) => {
-            let text = format!("holds {ticket} again after a restart, with the same token {token}");
-            about("resumed", ticket, text, json!({ "token": token }))
+            format!("holds {ticket} again after a restart, with the same token {token}")
         }
         Note::Intent(ticket, intent) => self::intent(ticket, intent, names),
         Note::Flapping(ticket) => {
-            let text = format!("{ticket} was taken over too often: it is paused until somebody resumes it");
-            about("flapping", ticket, text, json!({}))
+            format!("{ticket} was taken over too often: it is paused until somebody resumes it")
         }
-        Note::Parked(ticket, candidate, remaining) => {
-            let candidate = names.name(*candidate);
-            let left = remaining.as_millis();
-            let text = format!(
-                "{candidate} asks for {ticket}, but this member guards another's lease for {left} ms more"
-            );
-            let draft = about("parked", ticket, text, json!({ "remaining_ms": left }));
-            Draft { member: Some(candidate), ..draft }
-        }
-        _ => return None,
-    };
-    Some(draft)
-}
-
-fn held(ticket: &TicketName, token: Token, deadline: Deadline, now: Now) -> Draft {
-    let left = deadline.remaining(now).as_millis();
-    let text =
-        format!("holds {ticket} with token {token}; the fence daemon is armed, for {left} ms unless renewed");
-    let detail = json!({
-        "token": token,
-        "deadline_boot_ns": deadline.boot.0,
-        "deadline_raw_ns": deadline.raw.0,
-        "remaining_ms": left,
-    });
-    about("held", ticket, text, detail)
-}
-
-/// How a tenure ends.
-fn of_tenure(note: &Note) -> Option<Draft> {
-    let with = |kind, ticket: &TicketName, token: &Token, text: String| {
-        Some(about(kind, ticket, text, json!({ "token": token })))
-    };
-    match note {
-        Note::Lost(ticket, token) => with(
-            "lost",
-            ticket,
-            token,
-            format!("lost {ticket} (token {token}): its lease could not be renewed"),
+        Note::Parked(ticket, candidate, remaining) => format!(
+            "{} asks for {ticket}, but this member guards another's lease for {} ms more",
+            names.name(*candidate),
+            remaining.as_millis()
         ),
+        _ => return None,
+    })
+}
+
+/// How a tenure ends, in words.
+fn of_tenure(note: &Note) -> Option<String> {
+    Some(match note {
+        Note::Lost(ticket, token) => format!("lost {ticket} (token {token}): its lease could not be renewed"),
         Note::Relinquishing(ticket, token, why) => {
             let why = match why {
                 GiveUp::Revoked => "it was revoked",
@@ -103,95 +162,55 @@ fn of_tenure(note: &Note) -> Option<Draft> {
                 GiveUp::Unhealthy => "what it gates is ill here",
                 GiveUp::Unconfigured => "it is not configured here any more",
             };
-            with("relinquishing", ticket, token, format!("gives {ticket} up (token {token}): {why}"))
+            format!("gives {ticket} up (token {token}): {why}")
         }
-        Note::Fenced(ticket, token) => {
-            with("fenced", ticket, token, format!("{ticket} is fenced here up to token {token}, by receipt"))
-        }
-        Note::FenceFailing(ticket, token) => with(
-            "fence-failing",
-            ticket,
-            token,
-            format!(
-                "FENCING FAILS: {ticket} (token {token}) may still run here; the fence daemon tries again and again"
-            ),
+        Note::Fenced(ticket, token) => format!("{ticket} is fenced here up to token {token}, by receipt"),
+        Note::FenceFailing(ticket, token) => format!(
+            "FENCING FAILS: {ticket} (token {token}) may still run here; the fence daemon tries again and again"
         ),
-        Note::Released(ticket, token) => {
-            with("released", ticket, token, format!("a majority knows that {ticket} (token {token}) is free"))
-        }
-        Note::StartFailed(ticket, token) => {
-            with("start-failed", ticket, token, format!("the start hook of {ticket} (token {token}) failed"))
-        }
+        Note::Released(ticket, token) => format!("a majority knows that {ticket} (token {token}) is free"),
+        Note::StartFailed(ticket, token) => format!("the start hook of {ticket} (token {token}) failed"),
         Note::Unhealthy(ticket, token) => {
-            let text = format!("the health check of {ticket} (token {token}) failed too often");
-            with("unhealthy", ticket, token, text)
+            format!("the health check of {ticket} (token {token}) failed too often")
         }
-        Note::RestartsHere(ticket, token) => with(
-            "restarts-here",
-            ticket,
-            token,
-            format!("no other site takes {ticket}: restarts it here, still with token {token}"),
-        ),
-        _ => None,
-    }
+        Note::RestartsHere(ticket, token) => {
+            format!("no other site takes {ticket}: restarts it here, still with token {token}")
+        }
+        _ => return None,
+    })
 }
 
-/// What a member learns about itself and others.
-fn of_member(note: &Note, names: &Names) -> Option<Draft> {
-    let own = |kind, text: String, detail| Draft { kind, ticket: None, member: None, text, detail };
-    let other = |kind, id: MemberId, what: &str| {
-        let member = names.name(id);
-        let text = format!("{member} {what}");
-        Draft { kind, ticket: None, member: Some(member), text, detail: json!({}) }
-    };
-    let draft = match note {
-        Note::Born => own("born", "all members have met: the formation is born".into(), json!({})),
-        Note::Recovering => {
-            own("recovering", "may have forgotten: looks for witnesses before it votes".into(), json!({}))
-        }
-        Note::Recovered => own("recovered", "has found enough witnesses".into(), json!({})),
+/// What a member learns about itself and others, in words.
+fn of_member(note: &Note, names: &Names) -> Option<String> {
+    let other = |id: &MemberId, what: &str| format!("{} {what}", names.name(*id));
+    Some(match note {
+        Note::Born => "all members have met: the formation is born".into(),
+        Note::Recovering => "may have forgotten: looks for witnesses before it votes".into(),
+        Note::Recovered => "has found enough witnesses".into(),
         Note::TrustsDisk { answered, needed } => {
-            let text = format!(
-                "TRUSTS ITS DISK: only {answered} of {needed} witnesses answered within recovery-wait"
-            );
-            own("trusts-disk", text, json!({ "answered": answered, "needed": needed }))
+            format!("TRUSTS ITS DISK: only {answered} of {needed} witnesses answered within recovery-wait")
         }
-        Note::Voting => own("voting", "votes".into(), json!({})),
-        Note::Quarantined => {
-            let text = "QUARANTINED: the others know another identity for this member; \
-                 run `sitegate member readmit` on another member";
-            own("quarantined", text.into(), json!({}))
-        }
+        Note::Voting => "votes".into(),
+        Note::Quarantined => "QUARANTINED: the others know another identity for this member; \
+             run `sitegate member readmit` on another member"
+            .into(),
         Note::EpochChanged(epoch) => {
-            let text = format!("the identities of the formation have changed: epoch {}", epoch.0);
-            own("epoch", text, json!({ "epoch": epoch.0 }))
+            format!("the identities of the formation have changed: epoch {}", epoch.0)
         }
         Note::RolledBack => {
-            let text = "ROLLED BACK: the world remembers more than this member does; starts again";
-            own("rolled-back", text.into(), json!({}))
+            "ROLLED BACK: the world remembers more than this member does; starts again".into()
         }
-        Note::Stranger(id) => other("stranger", *id, "speaks with another identity: it is in quarantine"),
+        Note::Stranger(id) => other(id, "speaks with another identity: it is in quarantine"),
         Note::PeerRestarted(id, incarnation) => {
-            let draft = other("peer-started", *id, &format!("has started (incarnation {})", incarnation.0));
-            Draft { detail: json!({ "incarnation": incarnation.0 }), ..draft }
+            other(id, &format!("has started (incarnation {})", incarnation.0))
         }
-        Note::PeerRolledBack(id) => other("peer-rolled-back", *id, "has forgotten what it had told"),
-        Note::ClockOff(id, ppm) => {
-            let draft = other("clock-off", *id, &format!("has a clock that runs off by {ppm} ppm"));
-            Draft { detail: json!({ "ppm": ppm }), ..draft }
-        }
-        Note::Standby(id, mode) => {
-            let draft = other("standby", *id, standby(*mode));
-            Draft { detail: json!({ "standby": mode }), ..draft }
-        }
-        Note::Barred(bar) => {
-            let text = format!("stops its heartbeats: {}", barred(*bar));
-            own("barred", text, json!({ "bar": bar }))
-        }
-        Note::Unbarred => own("unbarred", "sends heartbeats again".into(), json!({})),
+        Note::PeerRolledBack(id) => other(id, "has forgotten what it had told"),
+        Note::ClockOff(id, ppm) => other(id, &format!("has a clock that runs off by {ppm} ppm")),
+        Note::Standby(id, mode) => other(id, standby(*mode)),
+        Note::Barred(bar) => format!("stops its heartbeats: {}", barred(*bar)),
+        Note::Unbarred => "sends heartbeats again".into(),
         _ => return None,
-    };
-    Some(draft)
+    })
 }
 
 const fn standby(mode: StandbyMode) -> &'static str {
@@ -211,7 +230,7 @@ pub(crate) const fn barred(bar: Bar) -> &'static str {
     }
 }
 
-fn intent(ticket: &TicketName, intent: &Intent, names: &Names) -> Draft {
+fn intent(ticket: &TicketName, intent: &Intent, names: &Names) -> String {
     let mut text = match intent.wanted {
         Wanted::Revoked => format!("{ticket} is revoked: nobody should hold it"),
         Wanted::Managed { preferred: Some(site) } => {
@@ -228,29 +247,13 @@ fn intent(ticket: &TicketName, intent: &Intent, names: &Names) -> Draft {
     if let Some(token) = intent.attested {
         text.push_str(&format!("; attested dead up to token {token}"));
     }
-    let author = &intent.author;
-    let via = author.via.map(|via| names.name(via));
-    if !author.who.is_empty() {
-        text.push_str(&format!(" (by {}", author.who));
+    let who = &intent.author.who;
+    if !who.is_empty() {
+        text.push_str(&format!(" (by {who}"));
         if !intent.reason.is_empty() {
             text.push_str(&format!(": {}", intent.reason));
         }
         text.push(')');
     }
-    let preferred = match intent.wanted {
-        Wanted::Managed { preferred } => preferred.map(|site| names.name(site)),
-        Wanted::Revoked => None,
-    };
-    let detail = json!({
-        "version": intent.version,
-        "wanted": if intent.wanted == Wanted::Revoked { "revoked" } else { "managed" },
-        "preferred": preferred,
-        "paused": intent.paused,
-        "vacate": intent.vacate,
-        "attested": intent.attested,
-        "by": author.who,
-        "via": via,
-        "reason": intent.reason,
-    });
-    about("intent", ticket, text, detail)
+    text
 }

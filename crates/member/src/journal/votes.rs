@@ -1,9 +1,9 @@
 //! What this member has promised and voted for, in words: each as it was committed.
 
-use serde_json::{Value as Json, json};
-use sitegate_protocol::{Intent, Key, Now, Ownership, Record, TicketName, Token, Value, Wanted};
+use sitegate_protocol::{Accepted, Intent, Key, Now, Ownership, Record, TicketName, Token, Value, Wanted};
 
-use super::Draft;
+use super::content::{Ballot, ChosenValue, Proposal, Register, Renewal, Vote, Wanted as WantedDetail};
+use super::{Content, Draft};
 use crate::settings::Names;
 
 /// What a committed record says about this member's votes; nothing if it is about something else. `renewed` tells which
@@ -24,73 +24,90 @@ pub fn describe_vote(
     };
     let accepted = register.accepted();
     let promised = register.promised();
-    let mut detail = json!({ "register": register_name(key, names), "promised": promised.to_string() });
+    let mut vote = Vote {
+        register: register_name(key, names),
+        promised: Ballot(promised),
+        accepted: None,
+        learnt: None,
+        renewed: None,
+    };
     let text = match accepted {
         Some(accepted) if accepted.ballot == promised && !accepted.adopted => {
-            let (words, value) = describe_value(&accepted.value, names);
-            detail["accepted"] = json!({ "ballot": accepted.ballot.to_string(), "value": value });
+            let (words, proposal) = describe_accepted(accepted, names);
+            vote.accepted = Some(proposal);
             format!("voted on {subject}, in ballot {promised}: {words}")
         }
         Some(accepted) if accepted.adopted && accepted.ballot >= promised => {
-            let (words, value) = describe_value(&accepted.value, names);
-            detail["learnt"] = json!({ "ballot": accepted.ballot.to_string(), "value": value });
+            let (words, proposal) = describe_accepted(accepted, names);
+            vote.learnt = Some(proposal);
             format!("learnt about {subject}, of ballot {}: {words}", accepted.ballot)
         }
         _ => {
-            if let Key::Ownership(ticket) = key
-                && let Some((token, at)) = renewed(ticket)
-            {
-                detail["renewed"] = json!({ "token": token, "boot_ns": at.boot.0, "raw_ns": at.raw.0 });
+            if let Key::Ownership(ticket) = key {
+                vote.renewed = renewed(ticket).map(|(token, at)| Renewal {
+                    token,
+                    boot_ns: at.boot.0,
+                    raw_ns: at.raw.0,
+                });
             }
             format!("promised on {subject} to take no ballot before {promised}")
         }
     };
-    Some(Draft { kind: "vote", ticket: key.ticket().map(ToString::to_string), member: None, text, detail })
+    let ticket = key.ticket().map(ToString::to_string);
+    Some(Draft { ticket, member: None, text, content: Content::Vote(vote) })
 }
 
-fn register_name(key: &Key, names: &Names) -> String {
+fn register_name(key: &Key, names: &Names) -> Register {
     match key {
-        Key::Ownership(ticket) => format!("ownership/{ticket}"),
-        Key::Intent(ticket) => format!("intent/{ticket}"),
-        Key::Standby(site) => format!("standby/{}", names.name(*site)),
-        Key::Identities => "identities".to_owned(),
+        Key::Ownership(ticket) => Register::Ownership(ticket.to_string()),
+        Key::Intent(ticket) => Register::Intent(ticket.to_string()),
+        Key::Standby(site) => Register::Standby(names.name(*site)),
+        Key::Identities => Register::Identities,
     }
 }
 
-fn describe_value(value: &Value, names: &Names) -> (String, Json) {
+fn describe_accepted(accepted: &Accepted, names: &Names) -> (String, Proposal) {
+    let (words, value) = describe_value(&accepted.value, names);
+    (words, Proposal { ballot: Ballot(accepted.ballot), value })
+}
+
+fn describe_value(value: &Value, names: &Names) -> (String, ChosenValue) {
     match value {
         Value::Ownership(Ownership::Held(tenancy)) => {
             let site = names.name(tenancy.site);
-            let json = json!({
-                "holder": site,
-                "incarnation": tenancy.incarnation.0,
-                "token": tenancy.token,
-                "expire_ms": tenancy.expire.as_millis(),
-                "acquire_after_ms": tenancy.acquire_after.as_millis(),
-                "takeovers": tenancy.takeovers.count,
-            });
-            (format!("{site}, with token {}", tenancy.token), json)
+            let words = format!("{site}, with token {}", tenancy.token);
+            let value = ChosenValue::Held {
+                holder: site,
+                token: tenancy.token,
+                incarnation: tenancy.incarnation.0,
+                expire_ms: tenancy.expire.as_millis(),
+                acquire_after_ms: tenancy.acquire_after.as_millis(),
+                takeovers: tenancy.takeovers.count,
+            };
+            (words, value)
         }
         Value::Ownership(Ownership::Free { last_token, proof, .. }) => {
-            let json = json!({ "holder": null, "token": last_token, "proof": proof });
+            let value = ChosenValue::Free { holder: (), token: *last_token, proof: *proof };
             let proof = format!("{proof:?}").to_lowercase();
-            (format!("nobody, since token {last_token} ({proof})"), json)
+            (format!("nobody, since token {last_token} ({proof})"), value)
         }
         Value::Intent(intent) => {
-            let wanted = if intent.wanted == Wanted::Revoked { "revoked" } else { "managed" };
-            let json = json!({
-                "version": intent.version,
-                "wanted": wanted,
-                "paused": intent.paused,
-                "attested": intent.attested,
-            });
-            (describe_intent(intent, names), json)
+            let revoked = intent.wanted == Wanted::Revoked;
+            let value = ChosenValue::Intent {
+                version: intent.version,
+                wanted: if revoked { WantedDetail::Revoked } else { WantedDetail::Managed },
+                paused: intent.paused,
+                attested: intent.attested,
+            };
+            (describe_intent(intent, names), value)
         }
         Value::Standby(standby) => {
-            (format!("{:?}", standby.mode).to_lowercase(), json!({ "version": standby.version }))
+            let value = ChosenValue::Version { version: standby.version };
+            (format!("{:?}", standby.mode).to_lowercase(), value)
         }
         Value::Identities(identities) => {
-            (format!("epoch {}", identities.epoch.0), json!({ "epoch": identities.epoch.0 }))
+            let epoch = identities.epoch.0;
+            (format!("epoch {epoch}"), ChosenValue::Identities { epoch })
         }
     }
 }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use sitegate_host::durable::{DurableError, sync_parent};
 
-use super::chain::{ChainHash, hash_of, heading, link, read_heading};
-use super::{Draft, Entry, Moment};
+use crate::chain::{ChainHash, hash_of, heading, link, read_heading};
+use crate::entry::{Draft, Entry, Moment};
 
 /// How long a file grows before the next is begun, in bytes.
 pub const FILE_BYTES_MAX: u64 = 2 * 1024 * 1024;
@@ -21,7 +21,7 @@ const SUFFIX: &str = ".jsonl";
 
 /// The files, at the end of which is written.
 #[derive(Debug)]
-pub(super) struct Files {
+pub(crate) struct Files {
     directory: PathBuf,
     path: PathBuf,
     file: File,
@@ -32,7 +32,7 @@ pub(super) struct Files {
 
 impl Files {
     /// Opens what is there and goes on after its last whole line.
-    pub(super) fn open(directory: &Path) -> Result<Self, DurableError> {
+    pub(crate) fn open(directory: &Path) -> Result<Self, DurableError> {
         fs::create_dir_all(directory).map_err(DurableError::on("create the directory", directory))?;
         while let Some(newest) = list(directory)?.pop() {
             let open = File::options().read(true).write(true).open(&newest);
@@ -71,24 +71,13 @@ impl Files {
         Ok(Self { directory: directory.to_path_buf(), path, file, length, seq, last })
     }
 
-    pub(super) fn append(&mut self, draft: Draft, moment: Moment) -> Result<(), DurableError> {
+    pub(crate) fn append(&mut self, draft: Draft, moment: Moment) -> Result<(), DurableError> {
         if self.length >= FILE_BYTES_MAX {
             self.sync()?;
             *self = Self::begin(&self.directory, self.seq, self.last)?;
             self.forget_oldest()?;
         }
-        let entry = Entry {
-            seq: self.seq + 1,
-            at: format!("{:.3}", moment.wall),
-            boot_ns: moment.now.boot.0,
-            raw_ns: moment.now.raw.0,
-            kind: draft.kind.to_owned(),
-            ticket: draft.ticket,
-            member: draft.member,
-            text: draft.text,
-            detail: draft.detail,
-            hash: String::new(),
-        };
+        let entry = Entry::of(draft, self.seq + 1, moment);
         let (mut line, hash) = link(self.last, &entry);
         line.push('\n');
         self.file.write_all(line.as_bytes()).map_err(DurableError::on("write", &self.path))?;
@@ -96,7 +85,7 @@ impl Files {
         Ok(())
     }
 
-    pub(super) fn sync(&self) -> Result<(), DurableError> {
+    pub(crate) fn sync(&self) -> Result<(), DurableError> {
         self.file.sync_data().map_err(DurableError::on("sync", &self.path))
     }
 
@@ -226,17 +215,12 @@ fn for_each_line(path: &Path, mut take: impl FnMut(String) -> bool) -> Result<()
 mod tests {
     use sitegate_protocol::Now;
 
-    use super::super::verify;
     use super::*;
+    use crate::chain::verify;
+    use crate::content::{Content, Nothing};
 
     fn draft(ticket: &str, text: String) -> Draft {
-        Draft {
-            kind: "test",
-            ticket: Some(ticket.into()),
-            member: None,
-            text,
-            detail: serde_json::Value::Null,
-        }
+        Draft::about(ticket, text, Content::Flapping(Nothing {}))
     }
 
     fn whole(directory: &Path) -> String {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use ring::digest::{Context, SHA256};
 
-use super::Entry;
+use crate::entry::Entry;
 
 /// SHA-256 over a line and the hash before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,17 +58,17 @@ pub struct Broken {
 }
 
 /// The first line of a file: what it goes on from.
-pub(super) fn heading(follows: ChainHash) -> String {
+pub(crate) fn heading(follows: ChainHash) -> String {
     format!("{{\"sitegate-journal\":1{BEFORE_LINK}{follows}{AFTER_HASH}")
 }
 
 /// The hash that a file with this first line goes on from.
-pub(super) fn read_heading(line: &str) -> Option<ChainHash> {
+pub(crate) fn read_heading(line: &str) -> Option<ChainHash> {
     split(line, BEFORE_LINK).filter(|(start, _)| *start == "{\"sitegate-journal\":1").map(|(_, hash)| hash)
 }
 
 /// The line of an entry that follows `before`, and its hash.
-pub(super) fn link(before: ChainHash, entry: &Entry) -> (String, ChainHash) {
+pub(crate) fn link(before: ChainHash, entry: &Entry) -> (String, ChainHash) {
     let mut value = serde_json::to_value(entry).expect("entries have nothing that JSON cannot hold");
     if let Some(object) = value.as_object_mut() {
         object.remove("hash");
@@ -80,7 +80,7 @@ pub(super) fn link(before: ChainHash, entry: &Entry) -> (String, ChainHash) {
 }
 
 /// The hash at the end of a line, whether it is right or not.
-pub(super) fn hash_of(line: &str) -> Option<ChainHash> {
+pub(crate) fn hash_of(line: &str) -> Option<ChainHash> {
     split(line, BEFORE_HASH).map(|(_, hash)| hash)
 }
 
