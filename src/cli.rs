@@ -27,6 +27,7 @@ mod status;
 pub(crate) mod style;
 pub(crate) mod table;
 mod text;
+pub(crate) mod verify;
 pub(crate) mod view;
 
 use args::{
@@ -75,7 +76,7 @@ async fn carry_out(command: &Command) -> Result<(), Failure> {
         Command::Check(args) => host::check(args),
         Command::Reload(args) => host::reload(args).await,
         Command::Init(args) => init::run(args),
-        Command::Verify(args) => crate::verify::run(args),
+        Command::Verify(args) => verify::run(args),
         Command::Simulate(args) => crate::simulate::run(args),
         Command::Pki(command) => {
             Ok(crate::pki::run(command, &mut io::stdout().lock(), &mut io::stderr().lock())?)

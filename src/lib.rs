@@ -6,4 +6,3 @@ pub mod pki;
 mod playground;
 mod simulate;
 pub mod site;
-mod verify;

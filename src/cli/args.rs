@@ -12,10 +12,10 @@ use super::look::{ExplainArgs, HistoryArgs, MemberListArgs};
 use super::run::{RunArgs, RunJoinedArgs};
 use super::status::StatusArgs;
 use super::text;
+use super::verify::VerifyArgs;
 use crate::pki::PkiCommand;
 use crate::playground::{PlaygroundArgs, WriterCommand};
 use crate::simulate::SimulateArgs;
-use crate::verify::VerifyArgs;
 
 /// `sitegate`.
 #[derive(Debug, Parser)]

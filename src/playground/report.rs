@@ -4,7 +4,9 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::verify::Verification;
+use sitegate_verify::{read, verify};
+
+use crate::cli::verify::UNCERTAINTY_DEFAULT;
 
 /// The verdict on one scenario, with its figures. One line of `--json`; `docs/cli.md` lists the fields.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -25,12 +27,13 @@ impl Report {
     /// Adds what the journals of these members show, now that nobody writes them any more. A scenario whose journals show an
     /// overlap, or cannot be used, has not held.
     pub(super) fn add_journals(&mut self, journals: &[String]) {
-        let problem = match Verification::of(journals) {
-            Ok(found) => {
+        let problem = match read(journals) {
+            Ok(journals) => {
+                let found = verify(&journals, UNCERTAINTY_DEFAULT.get(), None);
                 self.journals = Some(found.word());
                 found.problem()
             }
-            Err(failure) => Some(failure.to_string()),
+            Err(error) => Some(error.to_string()),
         };
         if let Some(problem) = problem {
             self.ok = false;

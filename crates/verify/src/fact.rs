@@ -8,15 +8,15 @@ use sitegate_protocol::{Ballot, Proof, Token};
 
 /// A point in time as one journal has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
+pub(crate) struct Stamp {
     /// Which clock read it.
-    pub(super) clock: usize,
+    pub(crate) clock: usize,
     /// What it read, ns.
-    pub(super) boot_ns: i128,
+    pub(crate) boot_ns: i128,
     /// The other clock of the two, ns.
-    pub(super) raw_ns: i128,
+    pub(crate) raw_ns: i128,
     /// The time of day, ns since 1970; none if it cannot be read.
-    pub(super) wall_ns: Option<i128>,
+    pub(crate) wall_ns: Option<i128>,
 }
 
 impl Stamp {
@@ -29,15 +29,15 @@ impl Stamp {
 
 /// One entry, read.
 #[derive(Clone, Debug)]
-pub(super) struct Fact {
-    pub(super) seq: u64,
-    pub(super) at: Stamp,
-    pub(super) what: What,
+pub(crate) struct Fact {
+    pub(crate) seq: u64,
+    pub(crate) at: Stamp,
+    pub(crate) what: What,
 }
 
 /// What it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum What {
+pub(crate) enum What {
     Vote(Vote),
     Acquired(u64),
     /// It held it at that moment, which was before the deadline in force: an entry may be written after it has passed.
@@ -59,20 +59,20 @@ pub(super) enum What {
 
 /// A register as it was committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Vote {
-    pub(super) ownership: bool,
-    pub(super) promised: Ballot,
+pub(crate) struct Vote {
+    pub(crate) ownership: bool,
+    pub(crate) promised: Ballot,
     /// A vote at that ballot.
-    pub(super) accepted: Option<(Ballot, Chosen)>,
+    pub(crate) accepted: Option<(Ballot, Chosen)>,
     /// A value that was taken over from others, and its ballot.
-    pub(super) learnt: Option<Ballot>,
+    pub(crate) learnt: Option<Ballot>,
     /// With a promise: the tenure that is guarded, and when it was last renewed by the two clocks.
-    pub(super) renewed: Option<(u64, i128, i128)>,
+    pub(crate) renewed: Option<(u64, i128, i128)>,
 }
 
 /// A value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Chosen {
+pub(crate) enum Chosen {
     Held { token: u64, expire_ns: i128, acquire_after_ns: i128 },
     Free { token: u64, receipt: bool },
     Intent(Wish),
@@ -81,16 +81,16 @@ pub(super) enum Chosen {
 
 /// What is wanted for a ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Wish {
-    pub(super) version: u64,
+pub(crate) struct Wish {
+    pub(crate) version: u64,
     /// Whether it forbids new tenures; none if the entry does not say.
-    pub(super) barred: Option<bool>,
-    pub(super) attested: Option<u64>,
+    pub(crate) barred: Option<bool>,
+    pub(crate) attested: Option<u64>,
 }
 
 /// Numbers clocks by what the journals say of them.
 #[derive(Debug, Default)]
-pub(super) struct Clocks(BTreeMap<String, usize>);
+pub(crate) struct Clocks(BTreeMap<String, usize>);
 
 impl Clocks {
     fn number(&mut self, name: String) -> usize {
@@ -101,24 +101,24 @@ impl Clocks {
 
 /// One member's journal, read.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Read {
+pub(crate) struct Read {
     /// By ticket. What is about none stands with every ticket that is asked for.
-    pub(super) facts: BTreeMap<String, Vec<Fact>>,
+    pub(crate) facts: BTreeMap<String, Vec<Fact>>,
     /// Starts of the member and of its fence daemon.
-    pub(super) starts: Vec<Fact>,
+    pub(crate) starts: Vec<Fact>,
     /// The first reading after each reboot.
-    pub(super) reboots: Vec<Stamp>,
+    pub(crate) reboots: Vec<Stamp>,
     /// All members with their numbers, as the newest start says.
-    pub(super) members: BTreeMap<String, u8>,
-    pub(super) max_clock_drift_ppm: Option<u64>,
+    pub(crate) members: BTreeMap<String, u8>,
+    pub(crate) max_clock_drift_ppm: Option<u64>,
     /// How many entries were never written.
-    pub(super) lost: u64,
+    pub(crate) lost: u64,
     /// Entries that this version cannot read: their numbers, and their kinds with why.
-    pub(super) unread: Vec<(u64, String)>,
+    pub(crate) unread: Vec<(u64, String)>,
 }
 
 /// Reads the entries of `member`.
-pub(super) fn read(member: &str, entries: &[Entry], clocks: &mut Clocks) -> Read {
+pub(crate) fn read(member: &str, entries: &[Entry], clocks: &mut Clocks) -> Read {
     let mut read = Read::default();
     let mut epoch = 0;
     let mut clock = clocks.number(format!("{member} 0"));
@@ -152,7 +152,7 @@ pub(super) fn read(member: &str, entries: &[Entry], clocks: &mut Clocks) -> Read
 
 impl Read {
     /// Whether nothing of what was written is missing.
-    pub(super) const fn is_whole(&self) -> bool {
+    pub(crate) const fn is_whole(&self) -> bool {
         self.lost == 0 && self.unread.is_empty()
     }
 

@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use sitegate_journal::{Chain, Content, Entry, History};
-
-use crate::cli::exit::Exit;
-use crate::cli::failure::Failure;
 
 /// The largest file that is read, in bytes: a daemon keeps 32 MiB, exports may have been kept for years.
 const FILE_BYTES_MAX: u64 = 1 << 30;
@@ -16,17 +14,20 @@ const SUFFIX: &str = "jsonl";
 
 /// One member's journal.
 #[derive(Clone, Debug)]
-pub(super) struct Journal {
-    pub(super) member: String,
+pub struct Journal {
+    /// Whose.
+    pub member: String,
     /// Where it came from.
-    pub(super) source: String,
-    pub(super) entries: Vec<Entry>,
-    pub(super) condition: Condition,
+    pub source: String,
+    /// Oldest first.
+    pub entries: Vec<Entry>,
+    /// What can be said for them.
+    pub condition: Condition,
 }
 
 /// What can be said for a journal itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Condition {
+pub enum Condition {
     /// Every entry from the first on.
     Whole,
     /// Every entry, but the oldest are gone.
@@ -37,9 +38,37 @@ pub(super) enum Condition {
     Broken(String),
 }
 
+/// Why what was given cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The machine's fault, or a path that there is not.
+    #[error("cannot read {}: {source}", path.display())]
+    Unreadable {
+        /// What.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A directory without a journal.
+    #[error("{} has no journal: no file in it ends in .{SUFFIX}", .0.display())]
+    NoJournal(PathBuf),
+    /// A file beyond the bound.
+    #[error("{} is larger than {} MiB", .0.display(), FILE_BYTES_MAX >> 20)]
+    TooLarge(PathBuf),
+    /// A file with a line, counted from 1, that no journal has.
+    #[error("{}:{}: this is no line of a journal", .0.display(), .1)]
+    NotALine(PathBuf, usize),
+}
+
+impl SourceError {
+    fn unreadable(path: &Path) -> impl Fn(io::Error) -> Self {
+        move |source| Self::Unreadable { path: path.to_path_buf(), source }
+    }
+}
+
 impl Journal {
     /// Whether every entry from the first that there is to the last is there.
-    pub(super) fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         matches!(self.condition, Condition::Whole | Condition::Rotated)
     }
 }
@@ -64,7 +93,7 @@ enum Line {
 ///
 /// # Errors
 /// It cannot be read, or is no journal.
-pub(super) fn read(arguments: &[String]) -> Result<Vec<Journal>, Failure> {
+pub fn read(arguments: &[String]) -> Result<Vec<Journal>, SourceError> {
     let mut members: BTreeMap<String, Vec<Piece>> = BTreeMap::new();
     for argument in arguments {
         for piece in pieces(argument)? {
@@ -74,7 +103,7 @@ pub(super) fn read(arguments: &[String]) -> Result<Vec<Journal>, Failure> {
     Ok(members.into_iter().map(|(member, pieces)| put_together(member, pieces)).collect())
 }
 
-fn pieces(argument: &str) -> Result<Vec<Piece>, Failure> {
+fn pieces(argument: &str) -> Result<Vec<Piece>, SourceError> {
     // A path that there is comes first, whatever is in its name.
     let (name, path) = match argument.split_once('=') {
         Some((name, path)) if !Path::new(argument).exists() => (Some(name), path),
@@ -97,38 +126,29 @@ fn pieces(argument: &str) -> Result<Vec<Piece>, Failure> {
     Ok(pieces)
 }
 
-fn files_of(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let unreadable = |error| Failure::machine(format_args!("read {}", directory.display()), &error);
+fn files_of(directory: &Path) -> Result<Vec<PathBuf>, SourceError> {
+    let unreadable = SourceError::unreadable(directory);
     let mut files = Vec::new();
-    for entry in fs::read_dir(directory).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
+    for entry in fs::read_dir(directory).map_err(&unreadable)? {
+        let path = entry.map_err(&unreadable)?.path();
         if path.extension().is_some_and(|extension| extension == SUFFIX) {
             files.push(path);
         }
     }
     files.sort();
     if files.is_empty() {
-        let why = format!("{} has no journal: no file in it ends in .{SUFFIX}", directory.display());
-        return Err(Failure::new(Exit::Unusable, why)
-            .hint("a member keeps its journal in `journal` below its state-dir"));
+        return Err(SourceError::NoJournal(directory.to_path_buf()));
     }
     Ok(files)
 }
 
-fn lines_of(file: &Path) -> Result<Vec<Line>, Failure> {
-    let unreadable = |error| Failure::machine(format_args!("read {}", file.display()), &error);
-    if fs::metadata(file).map_err(unreadable)?.len() > FILE_BYTES_MAX {
-        let why = format!("{} is larger than {} MiB", file.display(), FILE_BYTES_MAX >> 20);
-        return Err(Failure::new(Exit::Unusable, why).hint("give it in parts, each a file"));
+fn lines_of(file: &Path) -> Result<Vec<Line>, SourceError> {
+    let unreadable = SourceError::unreadable(file);
+    if fs::metadata(file).map_err(&unreadable)?.len() > FILE_BYTES_MAX {
+        return Err(SourceError::TooLarge(file.to_path_buf()));
     }
-    let bytes = fs::read(file).map_err(unreadable)?;
-    parse(&bytes).map_err(|line| {
-        let why = format!("{}:{line}: this is no line of a journal", file.display());
-        Failure::new(Exit::Unusable, why).hint(
-            "give what lies in a member's `journal` directory, or what /v1/journal or \
-             `sitegate history --json` gave",
-        )
-    })
+    let bytes = fs::read(file).map_err(&unreadable)?;
+    parse(&bytes).map_err(|line| SourceError::NotALine(file.to_path_buf(), line))
 }
 
 /// The lines, or the number of the first that is none.

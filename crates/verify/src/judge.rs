@@ -4,69 +4,108 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::case::{Case, is_vote_for, site_of};
-use super::fact::{Chosen, Fact, Vote, What, Wish};
-use super::succession::{Basis, Relation, relate};
+use crate::case::{Case, is_vote_for, site_of};
+use crate::fact::{Chosen, Fact, Vote, What, Wish};
+use crate::succession::{Basis, Relation, relate};
 
 /// What is shown of a ticket, worst last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Verdict {
+pub enum Verdict {
+    /// Every succession of tenures was disjoint.
     Proven,
+    /// Nothing contradicts that, and something is missing to prove it.
     Consistent,
+    /// Tenures overlapped, or another check failed.
     Violated,
 }
 
 /// A ticket.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Judged {
-    pub(super) ticket: String,
-    pub(super) verdict: Verdict,
-    pub(super) tenures: usize,
-    pub(super) sites: Vec<String>,
-    pub(super) losses: usize,
-    pub(super) by_order: usize,
-    pub(super) by_clocks: usize,
-    pub(super) consistent: usize,
-    pub(super) gap_min_ms: Option<f64>,
-    pub(super) successions: Vec<Succeeded>,
-    pub(super) findings: Vec<Finding>,
+pub struct Judged {
+    /// Its name.
+    pub ticket: String,
+    /// All in all.
+    pub verdict: Verdict,
+    /// How many there were.
+    pub tenures: usize,
+    /// Who held it.
+    pub sites: Vec<String>,
+    /// How many tenures ended by loss.
+    pub losses: usize,
+    /// Successions that are disjoint by what must have led to what.
+    pub by_order: usize,
+    /// Those that are by the times of day.
+    pub by_clocks: usize,
+    /// Those that are not proven.
+    pub consistent: usize,
+    /// The shortest time between two tenures that is shown, ms.
+    pub gap_min_ms: Option<f64>,
+    /// One tenure after another.
+    pub successions: Vec<Succeeded>,
+    /// What somebody should look at.
+    pub findings: Vec<Finding>,
 }
 
 /// One tenure following another.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Succeeded {
-    pub(super) from: Tenure,
-    pub(super) to: Tenure,
-    pub(super) verdict: &'static str,
-    pub(super) by: Option<&'static str>,
-    pub(super) basis: Option<&'static str>,
-    pub(super) gap_ms: Option<f64>,
-    pub(super) why: Option<String>,
+pub struct Succeeded {
+    /// The earlier one.
+    pub from: Tenure,
+    /// The later one.
+    pub to: Tenure,
+    /// `disjoint`, `consistent` or `overlap`.
+    pub verdict: &'static str,
+    /// What ended the earlier one: `receipt`, `reboot`, `lapse`, `guards`, …
+    pub by: Option<&'static str>,
+    /// `order` or `clocks`.
+    pub basis: Option<&'static str>,
+    /// How long nobody held it at least, ms; negative where they overlapped.
+    pub gap_ms: Option<f64>,
+    /// What is missing to prove it.
+    pub why: Option<String>,
 }
 
 /// A tenure's name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Tenure {
-    pub(super) token: u64,
-    pub(super) site: String,
+pub struct Tenure {
+    /// Its token.
+    pub token: u64,
+    /// Whose it was.
+    pub site: String,
 }
 
 /// Something that somebody should look at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Finding {
-    pub(super) what: Kind,
-    pub(super) text: String,
+pub struct Finding {
+    /// What.
+    pub what: Kind,
+    /// The same in a sentence.
+    pub text: String,
     /// Whose entry it shows in, and which: for the lines around it.
     #[serde(skip)]
-    pub(super) at: Vec<(String, u64)>,
-    pub(super) lines: Vec<super::Line>,
+    pub at: Vec<(String, u64)>,
+    /// Those lines.
+    pub lines: Vec<Line>,
+}
+
+/// An entry that is shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Line {
+    /// Whose.
+    pub member: String,
+    /// Its number.
+    pub seq: u64,
+    /// The time of day that it has.
+    pub at: String,
+    /// What it says.
+    pub text: String,
 }
 
 /// What was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Kind {
+pub enum Kind {
     /// Two tenures overlapped.
     Overlap,
     /// A token was used twice, or by another site than it names, or did not grow.
@@ -80,13 +119,15 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) const fn is_violation(self) -> bool {
+    /// Whether something that sitegate promises did not hold.
+    #[must_use]
+    pub const fn is_violation(self) -> bool {
         !matches!(self, Self::LateReceipt)
     }
 }
 
 /// Judges one ticket. `name` knows members by their number.
-pub(super) fn judge(
+pub(crate) fn judge(
     ticket: &str,
     case: &Case<'_>,
     wall_within_ns: Option<i128>,

@@ -5,8 +5,8 @@ use std::ops::RangeInclusive;
 
 use sitegate_protocol::{Ballot, Token, majority};
 
-use super::fact::{Chosen, Fact, Vote, What};
-use super::order::{Enough, Node, Order};
+use crate::fact::{Chosen, Fact, Vote, What};
+use crate::order::{Enough, Node, Order};
 
 /// How many facts before and after those of the two tenures are looked at too: rounds that tell how clocks lie.
 const AROUND: usize = 32;
@@ -16,15 +16,15 @@ const FACTS_MAX: usize = 2000;
 
 /// What one member's journal says about one ticket.
 #[derive(Clone, Debug)]
-pub(super) struct Witness<'a> {
-    pub(super) name: &'a str,
-    pub(super) id: Option<u8>,
-    pub(super) facts: &'a [Fact],
+pub(crate) struct Witness<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) id: Option<u8>,
+    pub(crate) facts: &'a [Fact],
     /// Starts of this member and of its fence daemon.
-    pub(super) starts: &'a [Fact],
-    pub(super) reboots: &'a [super::fact::Stamp],
+    pub(crate) starts: &'a [Fact],
+    pub(crate) reboots: &'a [crate::fact::Stamp],
     /// Whether every entry is there, but for the oldest.
-    pub(super) whole: bool,
+    pub(crate) whole: bool,
 }
 
 impl Witness<'_> {
@@ -43,14 +43,14 @@ impl Witness<'_> {
 
 /// A ticket's tenures and all that is known of them.
 #[derive(Clone, Debug)]
-pub(super) struct Case<'a> {
-    pub(super) members: usize,
-    pub(super) drift_ppm: u64,
-    pub(super) witnesses: Vec<Witness<'a>>,
+pub(crate) struct Case<'a> {
+    pub(crate) members: usize,
+    pub(crate) drift_ppm: u64,
+    pub(crate) witnesses: Vec<Witness<'a>>,
 }
 
 /// The site that a token names.
-pub(super) const fn site_of(token: u64) -> u8 {
+pub(crate) const fn site_of(token: u64) -> u8 {
     token.to_le_bytes()[0]
 }
 
@@ -76,16 +76,16 @@ impl What {
 }
 
 impl<'a> Case<'a> {
-    pub(super) fn majority(&self) -> usize {
+    pub(crate) fn majority(&self) -> usize {
         majority(self.members)
     }
 
-    pub(super) fn witness_of(&self, token: u64) -> Option<&Witness<'a>> {
+    pub(crate) fn witness_of(&self, token: u64) -> Option<&Witness<'a>> {
         self.witnesses.iter().find(|witness| witness.id == Some(site_of(token)))
     }
 
     /// The tokens of all tenures that began as far as anybody knows, in their order.
-    pub(super) fn tenures(&self) -> Vec<u64> {
+    pub(crate) fn tenures(&self) -> Vec<u64> {
         let mut votes: BTreeMap<u64, BTreeMap<Ballot, usize>> = BTreeMap::new();
         let mut tenures: Vec<u64> = Vec::new();
         for witness in &self.witnesses {
@@ -123,7 +123,7 @@ impl<'a> Case<'a> {
     }
 
     /// E and A of a tenure: the longest that it ever had.
-    pub(super) fn terms(&self, token: u64) -> Option<(i128, i128)> {
+    pub(crate) fn terms(&self, token: u64) -> Option<(i128, i128)> {
         let held = |fact: &Fact| match &fact.what {
             What::Vote(Vote {
                 accepted: Some((_, Chosen::Held { token: t, expire_ns, acquire_after_ns })),
@@ -136,7 +136,7 @@ impl<'a> Case<'a> {
     }
 
     /// Whether an operator vouched for the end of a tenure.
-    pub(super) fn is_attested(&self, token: u64) -> bool {
+    pub(crate) fn is_attested(&self, token: u64) -> bool {
         let attests = |fact: &Fact| {
             let (What::Intent(wish) | What::Vote(Vote { accepted: Some((_, Chosen::Intent(wish))), .. })) =
                 &fact.what
@@ -149,7 +149,7 @@ impl<'a> Case<'a> {
     }
 
     /// Everything between the beginnings of two tenures, and around, with what orders it.
-    pub(super) fn scene(&self, from: u64, to: u64) -> Scene<'a> {
+    pub(crate) fn scene(&self, from: u64, to: u64) -> Scene<'a> {
         let mut order = Order::new(self.drift_ppm);
         let mut facts: Vec<Vec<(Node, &'a Fact)>> = Vec::new();
         let (mut rebooted, mut cut) = (Vec::new(), false);
@@ -282,7 +282,7 @@ impl<'a> Case<'a> {
 }
 
 /// Whether this is a vote in the very ballot that began tenure `token`.
-pub(super) fn is_vote_for(what: &What, token: u64) -> bool {
+pub(crate) fn is_vote_for(what: &What, token: u64) -> bool {
     matches!(what, What::Vote(Vote { accepted: Some((ballot, Chosen::Held { token: t, .. })), .. })
         if *t == token && *ballot == ballot_of(token))
 }
@@ -299,12 +299,12 @@ struct Round {
 
 /// The facts about one succession, ordered as far as they order each other.
 #[derive(Clone, Debug)]
-pub(super) struct Scene<'a> {
-    pub(super) order: Order,
+pub(crate) struct Scene<'a> {
+    pub(crate) order: Order,
     /// By witness.
-    pub(super) facts: Vec<Vec<(Node, &'a Fact)>>,
+    pub(crate) facts: Vec<Vec<(Node, &'a Fact)>>,
     /// First readings after reboots, by witness.
-    pub(super) rebooted: Vec<Vec<(Node, super::fact::Stamp)>>,
+    pub(crate) rebooted: Vec<Vec<(Node, crate::fact::Stamp)>>,
     /// When the later tenure began.
-    pub(super) begin: Option<Node>,
+    pub(crate) begin: Option<Node>,
 }

@@ -1,12 +1,12 @@
 //! Whether one tenure of a ticket had ended when the next began.
 
-use super::case::{Case, Scene, site_of};
-use super::fact::{Chosen, Fact, Vote, What};
-use super::order::{Bounds, Node};
+use crate::case::{Case, Scene, site_of};
+use crate::fact::{Chosen, Fact, Vote, What};
+use crate::order::{Bounds, Node};
 
 /// What came of looking at two tenures, one after the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Relation {
+pub(crate) enum Relation {
     /// The first had ended at least `gap_ns` before the next began.
     Disjoint { by: End, basis: Basis, gap_ns: i128 },
     /// Nothing contradicts that, and something is missing to show it.
@@ -17,7 +17,7 @@ pub(super) enum Relation {
 
 /// What a proof rests on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Basis {
+pub(crate) enum Basis {
     /// What must have led to what, and rates of clocks.
     Order,
     /// The times of day as well.
@@ -26,7 +26,7 @@ pub(super) enum Basis {
 
 /// How a tenure ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(crate) enum End {
     /// The fence daemon proved that nothing ran.
     Receipt,
     /// The machine began anew.
@@ -38,7 +38,7 @@ pub(super) enum End {
 }
 
 impl Basis {
-    pub(super) const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Order => "order",
             Self::Clocks => "clocks",
@@ -47,7 +47,7 @@ impl Basis {
 }
 
 impl End {
-    pub(super) const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Receipt => "receipt",
             Self::Reboot => "reboot",
@@ -58,7 +58,7 @@ impl End {
 }
 
 /// One tenure and the next.
-pub(super) struct Succession<'c, 'a> {
+pub(crate) struct Succession<'c, 'a> {
     case: &'c Case<'a>,
     from: u64,
     to: u64,
@@ -71,7 +71,7 @@ pub(super) struct Succession<'c, 'a> {
 
 /// Looks at tenure `from` and the one after it. Times of day are believed to within `wall_within_ns`, if at all. The second
 /// part says so where the first tenure's receipt came after the next had begun.
-pub(super) fn relate(
+pub(crate) fn relate(
     case: &Case<'_>,
     from: u64,
     to: u64,
@@ -267,7 +267,7 @@ impl Succession<'_, '_> {
 }
 
 impl What {
-    pub(super) fn is_held(&self, token: u64) -> bool {
+    pub(crate) fn is_held(&self, token: u64) -> bool {
         matches!(self, Self::Acquired(t) | Self::Holds(t) | Self::Had(t) if *t == token)
     }
 }

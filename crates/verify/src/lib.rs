@@ -1,118 +1,82 @@
-//! `sitegate verify`: proves from the members' journals that no two tenures of a ticket overlapped, or shows where they did.
+//! Proves from the members' journals that no two tenures of a ticket overlapped, or shows where they did. `sitegate verify` is the
+//! command line of it.
 //!
-//! [`source`] reads journals and checks their chains, [`fact`] takes from their entries what a proof can use, [`order`] says what
-//! follows from that about when things happened, [`case`] is one ticket, [`succession`] one tenure after another, [`judge`] the verdict, and [`render`] shows it.
-//! All but the reading and the showing is pure.
+//! [`source`] reads journals and checks their chains, `fact` takes from their entries what a proof can use, `order` says what
+//! follows from that about when things happened, `case` is one ticket, `succession` one tenure after another, [`judge`] the
+//! verdict. All but the reading is pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use clap::Args;
 use serde::Serialize;
-use sitegate_host::clock::duration_ns;
-use sitegate_host::diagnostic::Period;
-use sitegate_member::config::TicketName;
 use sitegate_protocol::majority;
-
-use crate::cli::exit::Exit;
-use crate::cli::failure::Failure;
-use crate::cli::output::{print, print_json};
 
 mod case;
 mod fact;
-mod judge;
+pub mod judge;
 mod order;
-mod render;
-mod source;
+pub mod source;
 mod succession;
 #[cfg(test)]
 mod tests;
 
+pub use judge::{Finding, Judged, Kind, Line, Verdict};
+pub use source::{Condition, Journal, SourceError, read};
+
 use case::{Case, Witness};
 use fact::Clocks;
-use judge::{Finding, Judged, Verdict};
-use source::{Condition, Journal};
 
 /// The bound on rates of clocks where no journal says which was configured: the default of `max-clock-drift`.
 const DRIFT_PPM_DEFAULT: u64 = 1000;
-/// What NTP keeps, and more.
-const UNCERTAINTY_DEFAULT: Period = Period::from_secs(1);
 /// Lines of each member that are shown before and after what was found.
 const LINES_BEFORE: usize = 6;
 const LINES_AFTER: usize = 2;
 
-/// `sitegate verify`.
-#[derive(Debug, Args)]
-pub(crate) struct VerifyArgs {
-    /// The members' journals: directories or files, each as PATH or NAME=PATH
-    #[arg(required = true, value_name = "JOURNAL")]
-    journals: Vec<String>,
-    /// Only this ticket
-    #[arg(long)]
-    ticket: Option<TicketName>,
-    /// How wrong a member's time of day may be, where nothing better orders its entries; 0s: do not use them
-    #[arg(long, value_name = "TIME", default_value_t = UNCERTAINTY_DEFAULT)]
-    clock_uncertainty: Period,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
-}
-
 /// Everything that is said.
 #[derive(Debug, Serialize)]
-pub(crate) struct Verification {
-    verdict: Verdict,
-    clock_uncertainty_ms: u64,
-    journals: Vec<About>,
-    missing: Vec<String>,
-    tickets: Vec<Judged>,
+pub struct Verification {
+    /// Of the worst ticket.
+    pub verdict: Verdict,
+    /// How wrong a time of day may have been.
+    pub clock_uncertainty_ms: u64,
+    /// What was given.
+    pub journals: Vec<About>,
+    /// What was not, or is not in what was.
+    pub missing: Vec<String>,
+    /// By name.
+    pub tickets: Vec<Judged>,
 }
 
 /// A journal that was given.
 #[derive(Debug, Serialize)]
-struct About {
-    member: String,
-    source: String,
-    entries: usize,
-    first: Option<u64>,
-    last: Option<u64>,
-    chain: &'static str,
-    why: Option<String>,
+pub struct About {
+    /// Whose.
+    pub member: String,
+    /// Where it came from.
+    pub source: String,
+    /// How many.
+    pub entries: usize,
+    /// The number of the first.
+    pub first: Option<u64>,
+    /// The number of the last.
+    pub last: Option<u64>,
+    /// `whole`, `rotated`, `partial` or `broken`.
+    pub chain: &'static str,
+    /// Why it is broken.
+    pub why: Option<String>,
 }
 
-/// An entry that is shown.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-struct Line {
-    member: String,
-    seq: u64,
-    at: String,
-    text: String,
-}
-
-/// Reads, judges and shows.
-///
-/// # Errors
-/// A journal cannot be used, or something is violated.
-pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failure> {
-    let journals = source::read(&args.journals)?;
-    let ticket = args.ticket.as_ref().map(TicketName::as_str);
-    let found = verify(&journals, args.clock_uncertainty.get(), ticket);
-    if args.json {
-        print_json(&found)?;
-    } else {
-        print(&render::text(&found, crate::cli::style::Style::of_stdout()))?;
-    }
-    found.outcome()
-}
-
-/// Judges what journals say.
-fn verify(journals: &[Journal], uncertainty: Duration, only: Option<&str>) -> Verification {
+/// Judges what journals say: of all tickets, or of one. Each time of day is taken to be right to within `uncertainty`; zero means
+/// not to use them.
+#[must_use]
+pub fn verify(journals: &[Journal], uncertainty: Duration, only: Option<&str>) -> Verification {
+    let uncertainty_ns = u64::try_from(uncertainty.as_nanos()).unwrap_or(u64::MAX);
     let mut clocks = Clocks::default();
     let read: Vec<fact::Read> =
         journals.iter().map(|journal| fact::read(&journal.member, &journal.entries, &mut clocks)).collect();
     let numbers = numbers(journals, &read);
     let drift = read.iter().filter_map(|read| read.max_clock_drift_ppm).max();
-    let wall_within_ns = (!uncertainty.is_zero()).then(|| i128::from(duration_ns(uncertainty)));
+    let wall_within_ns = (!uncertainty.is_zero()).then(|| i128::from(uncertainty_ns));
     let name = |id: u8| {
         let known = numbers.iter().find(|(_, number)| **number == id).map(|(name, _)| name.clone());
         known.unwrap_or_else(|| format!("member {id}"))
@@ -150,7 +114,7 @@ fn verify(journals: &[Journal], uncertainty: Duration, only: Option<&str>) -> Ve
     }
     Verification {
         verdict: worst,
-        clock_uncertainty_ms: duration_ns(uncertainty) / 1_000_000,
+        clock_uncertainty_ms: uncertainty_ns / 1_000_000,
         journals: journals.iter().map(About::of).collect(),
         missing,
         tickets: judged,
@@ -266,16 +230,9 @@ fn lines_around(finding: &Finding, journals: &[Journal]) -> Vec<Line> {
 }
 
 impl Verification {
-    /// What journals show, with the default `--clock-uncertainty`.
-    ///
-    /// # Errors
-    /// They cannot be read.
-    pub(crate) fn of(journals: &[String]) -> Result<Self, Failure> {
-        Ok(verify(&source::read(journals)?, UNCERTAINTY_DEFAULT.get(), None))
-    }
-
     /// The verdict in a word.
-    pub(crate) const fn word(&self) -> &'static str {
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
         match self.verdict {
             Verdict::Proven => "proven",
             Verdict::Consistent => "consistent",
@@ -284,7 +241,8 @@ impl Verification {
     }
 
     /// The first thing that is wrong, if any.
-    pub(crate) fn problem(&self) -> Option<String> {
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
         let findings = self.tickets.iter().flat_map(|judged| &judged.findings);
         let found =
             findings.filter(|finding| finding.what.is_violation()).map(|finding| finding.text.clone());
@@ -293,27 +251,5 @@ impl Verification {
             .iter()
             .filter_map(|about| Some(format!("{}: {}", about.member, about.why.as_ref()?)));
         found.chain(broken).next()
-    }
-
-    /// How the program ends.
-    fn outcome(&self) -> Result<(), Failure> {
-        if self.verdict == Verdict::Violated {
-            return Err(Failure::new(
-                Exit::Violated,
-                "something that sitegate promises did not hold, see above",
-            )
-            .hint("keep these journals, and report it: this must never happen"));
-        }
-        if let Some(broken) = self.journals.iter().find(|about| about.chain == "broken") {
-            let why = broken.why.as_deref().unwrap_or_default();
-            return Err(Failure::new(
-                Exit::Unusable,
-                format!("the journal of {} cannot be used {why}", broken.member),
-            )
-            .hint(
-                "fetch it again from its member; if it is still broken, somebody or some disk has changed it",
-            ));
-        }
-        Ok(())
     }
 }

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use super::fact::Stamp;
+use crate::fact::Stamp;
 
 /// How often all rules are applied at most. Each round carries a bound across at least one more message; between two
 /// tenures there are few.
@@ -16,11 +16,11 @@ const ROUNDS_MAX: usize = 200;
 const MILLION: i128 = 1_000_000;
 
 /// A moment.
-pub(super) type Node = usize;
+pub(crate) type Node = usize;
 
 /// Moments, and what is known about them.
 #[derive(Clone, Debug)]
-pub(super) struct Order {
+pub(crate) struct Order {
     /// The bound on how far any clock's rate lies from that of true time.
     drift_ppm: i128,
     stamps: Vec<Option<Stamp>>,
@@ -31,49 +31,49 @@ pub(super) struct Order {
 
 /// At least `least` of all members' moments came before `then`; those of `known` are known, of `unknown` more they are not.
 #[derive(Clone, Debug)]
-pub(super) struct Enough {
-    pub(super) known: Vec<Node>,
-    pub(super) unknown: usize,
-    pub(super) least: usize,
-    pub(super) then: Node,
+pub(crate) struct Enough {
+    pub(crate) known: Vec<Node>,
+    pub(crate) unknown: usize,
+    pub(crate) least: usize,
+    pub(crate) then: Node,
 }
 
 /// For a moment: by how much it is later than each other one, at most, in ns.
 #[derive(Clone, Debug)]
-pub(super) struct Bounds {
+pub(crate) struct Bounds {
     later: Vec<Option<i128>>,
     /// The facts cannot all be true.
-    pub(super) contradicted: bool,
+    pub(crate) contradicted: bool,
 }
 
 impl Bounds {
     /// By how much the moment is later than `node` at most; negative if it is certainly earlier.
-    pub(super) fn later_than(&self, node: Node) -> Option<i128> {
+    pub(crate) fn later_than(&self, node: Node) -> Option<i128> {
         self.later[node]
     }
 }
 
 impl Order {
-    pub(super) const fn new(drift_ppm: u64) -> Self {
+    pub(crate) const fn new(drift_ppm: u64) -> Self {
         Self { drift_ppm: drift_ppm as i128, stamps: Vec::new(), led: Vec::new(), enough: Vec::new() }
     }
 
     /// A moment that a clock has read, or one of which only others are known.
-    pub(super) fn moment(&mut self, stamp: Option<Stamp>) -> Node {
+    pub(crate) fn moment(&mut self, stamp: Option<Stamp>) -> Node {
         self.stamps.push(stamp);
         self.stamps.len() - 1
     }
 
-    pub(super) fn led(&mut self, first: Node, second: Node) {
+    pub(crate) fn led(&mut self, first: Node, second: Node) {
         self.led.push((first, second));
     }
 
-    pub(super) fn enough(&mut self, enough: Enough) {
+    pub(crate) fn enough(&mut self, enough: Enough) {
         self.enough.push(enough);
     }
 
     /// What follows about `from`. With `wall_within_ns`, each time of day is believed to be right to within that.
-    pub(super) fn bounds(&self, from: Node, wall_within_ns: Option<i128>) -> Bounds {
+    pub(crate) fn bounds(&self, from: Node, wall_within_ns: Option<i128>) -> Bounds {
         let mut later = vec![None; self.stamps.len()];
         later[from] = Some(0);
         // True time itself, as the times of day have it: one more moment, at 0.
@@ -153,7 +153,7 @@ impl Order {
     }
 
     /// The least true time in which a clock can go on by `ns`.
-    pub(super) const fn passed_at_least(&self, ns: i128) -> i128 {
+    pub(crate) const fn passed_at_least(&self, ns: i128) -> i128 {
         ns * MILLION / (MILLION + self.drift_ppm)
     }
 

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::judge::{Judged, Verdict};
-use super::{Line, Verification};
+use sitegate_verify::{Judged, Line, Verdict, Verification};
+
 use crate::cli::style::Style;
 use crate::cli::table::Table;
 
