@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use sitegate::check::{Checked, check, check_host};
 use sitegate::pki::FormationCertificates;
+use sitegate_check::{Checked, check, check_host};
 use tempfile::TempDir;
 
 const FORMATION: &str = concat!(

@@ -13,7 +13,7 @@ use super::failure::Failure;
 use super::output::{print, print_json};
 use super::place::PlaceArgs;
 use super::view::read;
-use crate::check::check_host;
+use sitegate_check::check_host;
 
 /// `sitegate check`.
 #[derive(Debug, Args)]

@@ -266,7 +266,7 @@ mod tests {
     use sitegate_member::config::Configuration;
 
     use super::*;
-    use crate::check::check;
+    use sitegate_check::check;
 
     #[test]
     fn every_configuration_keeps_its_promises() {

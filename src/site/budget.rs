@@ -11,7 +11,7 @@ use sitegate_member::config::timing::FencingBudget;
 use sitegate_member::config::{Configuration, FORMATION_FILE, Formation, Takeover};
 use sitegate_protocol::TicketName;
 
-use crate::check::Checked;
+use sitegate_check::Checked;
 
 /// The fence daemon's file beside the two others.
 const FENCED_FILE: &str = "fenced.toml";
@@ -28,7 +28,7 @@ pub fn check(directory: &Path, _: &Configuration) -> Result<Vec<String>, ConfigE
             fenced.display()
         )]);
     }
-    let checked = crate::check::check(directory)?;
+    let checked = sitegate_check::check(directory)?;
     let mut problems = Problems::new();
     for (ticket, fencing) in too_short(&checked) {
         let cause = format!(
@@ -79,7 +79,7 @@ fn worst_case(status: &Status, resource: &ResourceStatus) -> Duration {
 }
 
 /// Tickets that are taken over after E + A although this site may still be fencing then.
-fn too_short(checked: &Checked) -> impl Iterator<Item = (&str, &crate::check::CheckedFencing)> {
+fn too_short(checked: &Checked) -> impl Iterator<Item = (&str, &sitegate_check::CheckedFencing)> {
     let timed = checked.tickets.iter().filter(|ticket| ticket.takeover == "timed");
     let with_plan = timed.filter_map(|ticket| Some((ticket.name.as_str(), ticket.fencing.as_ref()?)));
     with_plan.filter(|(_, fencing)| !fencing.holds)

@@ -5,7 +5,7 @@ use std::fmt;
 use sitegate_host::diagnostic::{Diagnostic, Period};
 use sitegate_member::config::timing::{FENCE_MARGIN, LOST_HEARTBEATS_MIN, WAKE_LATENESS_MAX};
 
-use super::{Checked, CheckedFencing, CheckedTicket};
+use crate::checked::{Checked, CheckedFencing, CheckedTicket};
 
 impl fmt::Display for Checked {
     /// Several lines, with a newline at the end.
