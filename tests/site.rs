@@ -11,7 +11,7 @@ mod http;
 use std::fs;
 use std::time::Duration;
 
-use ground::{Ground, Process, SITES, wait_for};
+use ground::{Ground, Process, SITES, full_pipe, wait_for};
 use serde_json::json;
 
 /// How long anything may take before a test fails: far longer than it does on a busy machine.
@@ -210,4 +210,23 @@ fn too_little_time_to_fence_is_an_error_with_numbers() {
     fs::remove_file(ground.of("paris", "fenced.toml")).unwrap();
     let (status, said) = ground.run("paris", &["check"]);
     assert!(status.success() && said.contains("was not checked"), "{said}");
+}
+
+/// As under a journald that was stopped: nothing that the daemons do may wait for their log.
+#[test]
+fn a_log_that_nobody_reads_costs_no_ticket() {
+    let ground = Ground::new();
+    let (_reader, writer) = full_pipe();
+    let [_fenced, paris] = ground.start_unread("paris", &writer);
+    let _others: Vec<Process> = ["lyon", "nice"].map(|site| ground.start(site)).into();
+    for site in SITES {
+        ground.wait_until_voting(site);
+    }
+    assert_eq!(ground.grant("paris")["event"], "done");
+    let token = ground.wait_until_held("paris");
+    // Three leases, each of which would end if it were not renewed.
+    let until = std::time::Instant::now() + Duration::from_secs(6);
+    wait_for("three leases", || (std::time::Instant::now() > until).then_some(()));
+    assert_eq!(ground.wait_until_held("paris"), token);
+    assert!(paris.stop().success(), "what it could not say does not keep it from ending");
 }

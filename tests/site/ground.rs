@@ -2,12 +2,14 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io::{PipeReader, PipeWriter, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -33,7 +35,10 @@ pub(crate) struct Process(Child);
 
 impl Process {
     fn start(program: &Path, arguments: &[&str], log: &Path) -> Self {
-        let log = fs::File::options().create(true).append(true).open(log).unwrap();
+        Self::start_with(program, arguments, fs::File::options().create(true).append(true).open(log).unwrap())
+    }
+
+    fn start_with(program: &Path, arguments: &[&str], log: impl Into<Stdio>) -> Self {
         let child = Command::new(program)
             .args(arguments)
             .stdin(Stdio::null())
@@ -66,6 +71,16 @@ impl Drop for Process {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// A pipe that takes nothing more; whoever writes to it waits until somebody reads.
+pub(crate) fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let flags = fcntl_getfl(&writer).unwrap();
+    fcntl_setfl(&writer, flags | OFlags::NONBLOCK).unwrap();
+    while writer.write(&[b'x'; 512]).is_ok() {}
+    fcntl_setfl(&writer, flags).unwrap();
+    (reader, writer)
 }
 
 pub(crate) const SITES: [&str; 3] = ["paris", "lyon", "nice"];
@@ -162,10 +177,26 @@ impl Ground {
         Process::start(program, &["--config", directory.to_str().unwrap()], &self.of(site, "log"))
     }
 
-    pub(crate) fn start_fenced(&self, site: &str) -> Process {
+    /// Its fence daemon and its site daemon, whose logs go into a pipe that is full, and that nobody reads.
+    pub(crate) fn start_unread(&self, site: &str, pipe: &PipeWriter) -> [Process; 2] {
+        self.make_fenced_directories(site);
+        let (directory, fenced_config) = (self.path(site), self.of(site, "fenced.toml"));
+        let program = Path::new(env!("CARGO_BIN_EXE_sitegated"));
+        let start = |program: &Path, config: &Path| {
+            let arguments = ["--config", config.to_str().unwrap()];
+            Process::start_with(program, &arguments, pipe.try_clone().unwrap())
+        };
+        [start(&fenced(program.parent().unwrap()), &fenced_config), start(program, &directory)]
+    }
+
+    fn make_fenced_directories(&self, site: &str) {
         for directory in ["fstate", "frun"] {
             fs::create_dir_all(self.of(site, directory)).unwrap();
         }
+    }
+
+    pub(crate) fn start_fenced(&self, site: &str) -> Process {
+        self.make_fenced_directories(site);
         let config = self.of(site, "fenced.toml");
         let arguments = ["--config", config.to_str().unwrap()];
         let program = fenced(Path::new(env!("CARGO_BIN_EXE_sitegated")).parent().unwrap());

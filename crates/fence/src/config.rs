@@ -5,9 +5,9 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
 use sitegate_fence_client::wire::Name;
 use sitegate_host::diagnostic::{ConfigError, Source};
+pub use sitegate_host::log::{Log, LogFormat};
 use sitegate_host::spawn::{SpawnError, inspect};
 
 use crate::agent::Places;
@@ -103,28 +103,6 @@ impl Watchdog {
     pub fn within(&self) -> Duration {
         self.timeout + WATCHDOG_MARGIN
     }
-}
-
-/// `[log]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Log {
-    /// Its form.
-    pub format: LogFormat,
-    /// Which events are logged: a level, or directives as in `info,sitegate_fence=debug`; known to parse.
-    pub filter: String,
-}
-
-/// The form of the log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LogFormat {
-    /// Lines for people, on standard error.
-    #[default]
-    Text,
-    /// One JSON object a line, on standard error.
-    Json,
-    /// For journald, on standard error: with priorities and without times.
-    Journald,
 }
 
 /// A resource.

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use sitegate_host::clock::{Alarm, boot_ns, raw_ns};
 use sitegate_host::durable::{DurableError, LockError, LockFile};
+use sitegate_host::log::LogFilter;
 use sitegate_host::service::ServiceManager;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -20,7 +21,6 @@ use tracing::{error, info};
 
 use crate::config::Config;
 use crate::containment::ContainmentError;
-use crate::logging::LogFilter;
 use crate::store::{Store, with_causes};
 
 mod access;

@@ -2,7 +2,7 @@
 //!
 //! [`deadman`] decides when (a state machine without I/O, which the simulator runs too), [`plan`] says what, [`config`] reads
 //! both from `fenced.toml`. The rest is what the daemon `sitegate-fenced` is made of: [`daemon`] drives the deadman,
-//! [`journal`] and [`leases`] keep its state, [`logging`] its log; [`containment`], [`keeper`], [`programs`] and
+//! [`journal`] and [`leases`] keep its state; [`containment`], [`keeper`], [`programs`] and
 //! [`strike`] run and kill programs; [`agent`], [`reboot`], [`systemd`] and [`watchdog`] are what levels fence by.
 
 pub mod agent;
@@ -14,7 +14,6 @@ pub mod deadman;
 pub mod journal;
 pub mod keeper;
 pub mod leases;
-pub mod logging;
 pub mod plan;
 pub mod programs;
 pub mod reboot;

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod diagnostic;
 pub mod durable;
 pub mod journald;
+pub mod log;
 pub mod output;
 pub mod process;
 pub mod program;

@@ -21,8 +21,9 @@ pub use address::{Address, Host, PORT_DEFAULT};
 pub use digest::FormationDigest;
 pub use drift::ClockDrift;
 pub use formation::{Formation, MEMBERS_MAX, MEMBERS_MIN, Member, Role, TICKETS_MAX};
-pub use local::{Check, FENCE_SOCKET_DEFAULT, Hook, Listen, Local, LocalTicket, Log, LogFormat, TlsFiles};
+pub use local::{Check, FENCE_SOCKET_DEFAULT, Hook, Listen, Local, LocalTicket, TlsFiles};
 pub use names::{FormationName, MemberName, NAME_LENGTH_MAX, PersonName, TicketName};
+pub use sitegate_host::log::{Log, LogFormat};
 pub use terms::{Takeover, Terms};
 
 /// Where the configuration lies unless somebody says otherwise.

@@ -14,7 +14,6 @@ mod example;
 pub mod init;
 pub mod journal;
 pub mod live;
-pub mod log;
 pub mod metrics;
 pub mod peers;
 pub mod port;

@@ -9,9 +9,9 @@ use rustix::process::{Resource, getrlimit};
 use rustix::thread::{CapabilitySet, capabilities};
 use sitegate_fence::agent::{self, check::Findings};
 use sitegate_fence::config::{Config, DEFAULT_PATH};
-use sitegate_fence::logging::LogFilter;
 use sitegate_fence::store::with_causes;
-use sitegate_fence::{daemon, keeper, logging, systemd};
+use sitegate_fence::{daemon, keeper, systemd};
+use sitegate_host::log::{self, LogFilter};
 
 const HELP: &str = "\
 sitegate-fenced: fences resources at their deadlines, unless somebody extends them
@@ -133,10 +133,10 @@ fn serve(path: &Path) -> ExitCode {
             }
         },
     };
-    let logging = match logging::start(&config.log) {
+    let logging = match log::start(&config.log) {
         Ok(logging) => logging,
         Err(why) => {
-            eprintln!("error: {why}");
+            eprintln!("error: cannot begin to log: {why}");
             return ExitCode::from(FAILED);
         }
     };

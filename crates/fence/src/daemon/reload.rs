@@ -22,9 +22,9 @@ use crate::agent::{self, check::Findings};
 use crate::aside::aside;
 use crate::config::{Config, Resource};
 use crate::deadman::State;
-use crate::logging::LogFilter;
 use crate::plan::{Driver, Plan};
 use crate::store::with_causes;
+use sitegate_host::log::LogFilter;
 
 /// What a resource will be once that is possible.
 #[derive(Debug)]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use sitegate_host::diagnostic::{ConfigError, Diagnostic, Problems, Source, Spanned, nearest};
+use sitegate_host::log::{Log, LogFormat};
 use tracing_subscriber::EnvFilter;
 
 use super::{Formation, Member, MemberName, PORT_DEFAULT, Role, TicketName};
@@ -72,28 +73,6 @@ pub struct TlsFiles {
     pub crl: Option<PathBuf>,
     /// Whether an expired certificate of a member cuts it off.
     pub strict_expiry: bool,
-}
-
-/// `[log]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Log {
-    /// The form of the log.
-    pub format: LogFormat,
-    /// Which events are logged: directives as in `info,sitegate_member=debug`; known to parse.
-    pub filter: String,
-}
-
-/// The form of the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LogFormat {
-    /// Lines for people, on standard error.
-    #[default]
-    Text,
-    /// One JSON object a line, on standard error.
-    Json,
-    /// For journald, on standard error: with priorities and without times.
-    Journald,
 }
 
 impl Local {

@@ -11,12 +11,12 @@ use crate::config::{Configuration, Formation, FormationDigest};
 use crate::driver::{self, Handle, Request};
 use crate::journal::content::Changes;
 use crate::journal::{Content, Draft, Journal, Moment};
-use crate::log::LogFilter;
 use crate::peers::Peers;
 use crate::service::Service;
 use crate::shared::Shared;
 use crate::site::SiteReload;
 use crate::tls::MemberTls;
+use sitegate_host::log::LogFilter;
 
 /// What a reload changes.
 #[derive(Debug)]

@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use sitegate_host::clock::{boot_id, clock_id};
 use sitegate_host::durable::DurableError;
+use sitegate_host::log::{self, LogFilter};
 use sitegate_protocol::{Nonce, Start};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -25,7 +26,6 @@ use crate::config::Configuration;
 use crate::driver::{self, Driver, Ended, Handle, Parts};
 use crate::journal::content::{Nothing, Process};
 use crate::journal::{Content, Draft, Journal, Moment};
-use crate::log::{self, LogFilter};
 use crate::peers::{Inbox, Peers};
 use crate::port::{Port, listen};
 use crate::service::Service;
@@ -55,8 +55,26 @@ pub(super) fn run(
     warnings: &[String],
 ) -> Result<Exit, Failure> {
     let failed = |error: &dyn std::error::Error, hint: &str| Failure::new(Exit::Failed, error, hint);
-    let filter =
+    let logging =
         log::start(&configuration.local.log).map_err(|e| failed(&e, "choose another [log] format"))?;
+    let exit =
+        begin(program, arguments, configuration, warnings, logging.filter()).unwrap_or_else(|failure| {
+            // Not to standard error itself: a process that has something to say before it ends must end all the same.
+            logging.say(&failure.text);
+            failure.exit
+        });
+    logging.flush();
+    Ok(exit)
+}
+
+fn begin(
+    program: &Program,
+    arguments: &Arguments,
+    configuration: Configuration,
+    warnings: &[String],
+    filter: LogFilter,
+) -> Result<Exit, Failure> {
+    let failed = |error: &dyn std::error::Error, hint: &str| Failure::new(Exit::Failed, error, hint);
     let found = find(&configuration)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| failed(&e, ""))?;

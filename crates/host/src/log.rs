@@ -1,24 +1,48 @@
-//! The log, written by a thread of its own: a log that hangs (with its disk, or its pipe) must not hang fencing.
+//! The log of a daemon, written to standard error by a thread of its own: a log that hangs, with its disk, its pipe or a journald that
+//! is stopped, must not hang the daemon. Lines for people, JSON, or journald.
 
 use std::io::{self, Write};
+use std::panic::PanicHookInfo;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use sitegate_host::journald::JournalLines;
+use serde::Deserialize;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
-use crate::config::{Log, LogFormat};
+use crate::journald::JournalLines;
 
 /// How many lines may wait to be written; more are dropped, and counted.
 const LINES_MAX: usize = 8192;
 /// How long the last lines may take at the end.
 const FLUSH_WITHIN: Duration = Duration::from_secs(1);
+
+/// What is logged, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// Its form.
+    pub format: LogFormat,
+    /// Which events are logged: a level, or directives as in `info,sitegate_member=debug`; known to parse.
+    pub filter: String,
+}
+
+/// The form of a log, on standard error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+    /// For journald: with priorities and without times.
+    Journald,
+}
 
 /// Logging that has begun.
 #[derive(Debug)]
@@ -42,23 +66,29 @@ impl LogFilter {
     }
 }
 
-/// Begins logging, for the whole process and once.
+/// Begins logging, for the whole process and once. Panics are told to the log from then on.
 ///
 /// # Errors
-/// As a sentence: no thread, or logging has begun already.
-pub fn start(log: &Log) -> Result<Logging, String> {
-    let filter = EnvFilter::builder().parse(&log.filter).map_err(|error| error.to_string())?;
+/// If there is no thread for it, or logging has begun already.
+pub fn start(log: &Log) -> io::Result<Logging> {
+    let filter = EnvFilter::builder().parse(&log.filter).map_err(io::Error::other)?;
     let (filter, handle) = reload::Layer::new(filter);
-    let registry = Registry::default().with(filter);
-    let lines = Lines::start(io::stderr()).map_err(|error| format!("cannot start a thread: {error}"))?;
-    let layer = fmt::layer().with_writer(lines.clone()).with_ansi(false).with_target(false);
-    match log.format {
-        LogFormat::Json => registry.with(layer.json()).try_init(),
-        LogFormat::Text => registry.with(layer).try_init(),
-        LogFormat::Journald => registry.with(layer.event_format(JournalLines)).try_init(),
-    }
-    .map_err(|error| error.to_string())?;
+    let lines = Lines::start(io::stderr())?;
+    let layer = fmt::layer().with_writer(lines.clone()).with_ansi(false);
+    let layer: Box<dyn Layer<_> + Send + Sync> = match log.format {
+        LogFormat::Text => layer.with_target(false).with_ansi(colours()).boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+        LogFormat::Journald => layer.event_format(JournalLines).boxed(),
+    };
+    Registry::default().with(filter).with(layer).try_init().map_err(io::Error::other)?;
+    let panics = lines.clone();
+    std::panic::set_hook(Box::new(move |panic| panics.panicked(panic)));
     Ok(Logging { lines, filter: LogFilter(handle) })
+}
+
+/// Colours are for terminals, and for those who did not decline.
+fn colours() -> bool {
+    io::IsTerminal::is_terminal(&io::stderr()) && std::env::var_os("NO_COLOR").is_none()
 }
 
 impl Logging {
@@ -66,6 +96,11 @@ impl Logging {
     #[must_use]
     pub fn filter(&self) -> LogFilter {
         self.filter.clone()
+    }
+
+    /// Says something as it is, after all that was logged: why a process ends.
+    pub fn say(&self, text: &str) {
+        self.lines.push(format!("{text}\n").into_bytes());
     }
 
     /// Waits until what was logged is written, with a bound.
@@ -95,12 +130,27 @@ impl Lines {
         Ok(Self { queue, dropped })
     }
 
+    fn push(&self, line: Vec<u8>) {
+        if self.queue.try_send(Message::Line(line)).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     fn flush(&self) {
         let (done, is_done) = sync_channel(1);
         if self.queue.try_send(Message::Flush(done)).is_ok() {
             // Either way the process ends.
             let _ = is_done.recv_timeout(FLUSH_WITHIN);
         }
+    }
+
+    /// A panic may be the last that is heard of the process; its message must not hang it either.
+    fn panicked(&self, panic: &PanicHookInfo<'_>) {
+        let backtrace = std::backtrace::Backtrace::capture();
+        let thread = thread::current();
+        let name = thread.name().unwrap_or("<unnamed>");
+        self.push(format!("thread '{name}' {panic}\n{backtrace}\n").into_bytes());
+        self.flush();
     }
 }
 
@@ -137,9 +187,7 @@ impl<'a> MakeWriter<'a> for Lines {
 /// Each write is a whole line: that is how events come.
 impl Write for &Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.queue.try_send(Message::Line(line.to_vec())).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-        }
+        self.push(line.to_vec());
         Ok(line.len())
     }
 
