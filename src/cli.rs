@@ -1,6 +1,4 @@
-//! The command line: arguments, talking to a member, waiting, and what is printed.
-//!
-//! Data goes to standard output, everything else to standard error. `exit.rs` lists how the program ends.
+//! The command line: arguments, and what each command does.
 
 use std::io;
 use std::process::ExitCode;
@@ -9,33 +7,26 @@ use clap::CommandFactory;
 use sitegate_member::api::types::CommandRequest;
 use sitegate_member::config::MemberName;
 
+use crate::terminal::exit::Exit;
+use crate::terminal::failure::Failure;
+use crate::terminal::output;
+
 mod args;
 mod attest;
-pub(crate) mod client;
 mod command;
-pub(crate) mod exit;
-pub(crate) mod failure;
 mod fence;
 mod host;
 mod init;
 mod look;
-pub(crate) mod output;
-pub(crate) mod place;
-pub(crate) mod progress;
 mod run;
 mod status;
-pub(crate) mod style;
-pub(crate) mod table;
 mod text;
-pub(crate) mod verify;
-pub(crate) mod view;
+mod verify;
 
 use args::{
     AttestArgs, Cli, Command, HowArgs, MemberCommand, ReadmitArgs, SiteArgs, TicketArgs, WishCommand,
 };
 use command::{WaitArgs, give};
-use exit::Exit;
-use failure::Failure;
 
 /// Runs the program.
 #[must_use]

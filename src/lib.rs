@@ -1,7 +1,9 @@
 //! The `sitegate` command line and site daemon.
 
+mod api;
 pub mod cli;
 pub mod pki;
 mod playground;
 mod simulate;
 pub mod site;
+mod terminal;

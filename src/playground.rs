@@ -26,8 +26,8 @@ mod writes;
 
 pub(crate) use writer::{WriterCommand, run as run_writer};
 
-use crate::cli::exit::Exit;
-use crate::cli::failure::Failure;
+use crate::terminal::exit::Exit;
+use crate::terminal::failure::Failure;
 use scenario::{Scenario, perform};
 use timeline::{Timeline, To};
 
@@ -90,7 +90,7 @@ async fn play(scenarios: &[Scenario], args: &PlaygroundArgs) -> Result<(), Failu
         let report = perform(*scenario, args.keep, timeline.clone()).await?;
         timeline.say(&format!("{report}\n"));
         if args.json {
-            crate::cli::output::print_json_line(&report)?;
+            crate::terminal::output::print_json_line(&report)?;
         }
         if !report.ok {
             failed.push(scenario.name());

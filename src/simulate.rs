@@ -11,10 +11,10 @@ use clap::Args;
 use sitegate_host::diagnostic::{Period, Source};
 use sitegate_member::config::Formation;
 
-use crate::cli::exit::Exit;
-use crate::cli::failure::Failure;
-use crate::cli::output::{print, print_json};
-use crate::cli::style::Style;
+use crate::terminal::exit::Exit;
+use crate::terminal::failure::Failure;
+use crate::terminal::output::{print, print_json};
+use crate::terminal::style::Style;
 
 mod forecast;
 mod jobs;

@@ -4,7 +4,6 @@ use clap::{Args, Parser, Subcommand};
 use sitegate_member::config::{MemberName, TicketName};
 
 use super::command::WaitArgs;
-use super::exit::Exit;
 use super::fence::FenceCommand;
 use super::host::{CheckArgs, ReloadArgs};
 use super::init::InitArgs;
@@ -16,6 +15,7 @@ use super::verify::VerifyArgs;
 use crate::pki::PkiCommand;
 use crate::playground::{PlaygroundArgs, WriterCommand};
 use crate::simulate::SimulateArgs;
+use crate::terminal::exit::Exit;
 
 /// `sitegate`.
 #[derive(Debug, Parser)]

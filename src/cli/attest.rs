@@ -2,8 +2,8 @@
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
-use super::exit::Exit;
-use super::failure::Failure;
+use crate::terminal::exit::Exit;
+use crate::terminal::failure::Failure;
 
 /// What is asserted, in full.
 fn assertion(site: &str, ticket: Option<&str>) -> String {

@@ -12,12 +12,12 @@ use sitegate_host::diagnostic::Period;
 use sitegate_member::api::types::{CommandRequest, Progress};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at};
 
-use super::client::Client;
-use super::exit::Exit;
-use super::failure::Failure;
-use super::output::{print, print_json_line};
-use super::place::PlaceArgs;
-use super::progress::Waiting;
+use crate::api::client::Client;
+use crate::api::place::PlaceArgs;
+use crate::terminal::exit::Exit;
+use crate::terminal::failure::Failure;
+use crate::terminal::output::{print, print_json_line};
+use crate::terminal::progress::Waiting;
 
 /// How much longer than asked the client waits, so that the member can say what it waited for.
 const GRACE: Duration = Duration::from_secs(2);

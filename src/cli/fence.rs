@@ -12,14 +12,14 @@ use sitegate_fence_client::status::{
 };
 use sitegate_fence_client::wire::{Activity, Instant, Name, Notice, Receipt};
 
-use super::client::Client;
-use super::exit::Exit;
-use super::failure::{Failure, with_causes};
-use super::output::{print, print_json, print_json_line};
-use super::place::{PlaceArgs, fence_socket};
 use super::status::escaped;
-use super::table::Table;
-use super::view::{length, read};
+use crate::api::client::Client;
+use crate::api::place::{PlaceArgs, fence_socket};
+use crate::api::view::{length, read};
+use crate::terminal::exit::Exit;
+use crate::terminal::failure::{Failure, with_causes};
+use crate::terminal::output::{print, print_json, print_json_line};
+use crate::terminal::table::Table;
 
 /// The commands of `sitegate fence`.
 #[derive(Debug, Subcommand)]

@@ -7,12 +7,12 @@ use serde_json::json;
 use sitegate_member::api::types::Reloaded;
 use sitegate_member::config::DIRECTORY_DEFAULT;
 
-use super::client::Client;
-use super::exit::Exit;
-use super::failure::Failure;
-use super::output::{print, print_json};
-use super::place::PlaceArgs;
-use super::view::read;
+use crate::api::client::Client;
+use crate::api::place::PlaceArgs;
+use crate::api::view::read;
+use crate::terminal::exit::Exit;
+use crate::terminal::failure::Failure;
+use crate::terminal::output::{print, print_json};
 use sitegate_check::check_host;
 
 /// `sitegate check`.

@@ -7,10 +7,10 @@ use sitegate_member::config::{Configuration, DIRECTORY_DEFAULT};
 use sitegate_member::init::{InitError, init};
 use sitegate_member::store::CreateError;
 
-use super::exit::Exit;
-use super::failure::{Failure, with_causes};
-use super::output::print;
-use super::place::CONFIG_VARIABLE;
+use crate::api::place::CONFIG_VARIABLE;
+use crate::terminal::exit::Exit;
+use crate::terminal::failure::{Failure, with_causes};
+use crate::terminal::output::print;
 
 /// `sitegate init`.
 #[derive(Debug, Args)]

@@ -6,14 +6,14 @@ use clap::Args;
 use sitegate_member::api::types::{Explanation, History, Members, NextStep};
 use sitegate_member::config::TicketName;
 
-use super::client::Client;
-use super::failure::Failure;
-use super::output::{print, print_json, print_json_line};
-use super::place::PlaceArgs;
 use super::status::escaped;
-use super::style::Style;
-use super::table::Table;
-use super::view::{length, read};
+use crate::api::client::Client;
+use crate::api::place::PlaceArgs;
+use crate::api::view::{length, read};
+use crate::terminal::failure::Failure;
+use crate::terminal::output::{print, print_json, print_json_line};
+use crate::terminal::style::Style;
+use crate::terminal::table::Table;
 
 /// `sitegate explain`.
 #[derive(Debug, Args)]

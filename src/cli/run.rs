@@ -16,10 +16,10 @@ use sitegate_fence_client::wire::Refusal;
 use sitegate_fence_client::{Client, ClientError};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::exit::Exit;
-use super::failure::{Failure, with_causes};
-use super::place::fence_socket;
-use super::progress::Waiting;
+use crate::api::place::fence_socket;
+use crate::terminal::exit::Exit;
+use crate::terminal::failure::{Failure, with_causes};
+use crate::terminal::progress::Waiting;
 
 mod child;
 mod joined;

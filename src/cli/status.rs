@@ -12,13 +12,13 @@ mod render;
 
 use render::render;
 
-use super::client::Client;
-use super::exit::Exit;
-use super::failure::Failure;
-use super::output::{print, print_json, print_json_line};
-use super::place::PlaceArgs;
-use super::style::Style;
-use super::view::read;
+use crate::api::client::Client;
+use crate::api::place::PlaceArgs;
+use crate::api::view::read;
+use crate::terminal::exit::Exit;
+use crate::terminal::failure::Failure;
+use crate::terminal::output::{print, print_json, print_json_line};
+use crate::terminal::style::Style;
 
 /// `sitegate status`.
 #[derive(Debug, Args)]

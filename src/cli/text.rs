@@ -1,6 +1,6 @@
 //! The longer texts of `--help`.
 
-use super::exit::Exit;
+use crate::terminal::exit::Exit;
 
 /// `examples`, followed by all exit codes.
 #[must_use]

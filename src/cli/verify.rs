@@ -5,15 +5,15 @@ use sitegate_host::diagnostic::Period;
 use sitegate_member::config::TicketName;
 use sitegate_verify::{SourceError, Verdict, Verification, read, verify};
 
-use super::exit::Exit;
-use super::failure::Failure;
-use super::output::{print, print_json};
-use super::style::Style;
+use crate::terminal::exit::Exit;
+use crate::terminal::failure::Failure;
+use crate::terminal::output::{print, print_json};
+use crate::terminal::style::Style;
 
 mod render;
 
-/// What NTP keeps, and more.
-pub(crate) const UNCERTAINTY_DEFAULT: Period = Period::from_secs(1);
+/// The default of `--clock-uncertainty`.
+const UNCERTAINTY_DEFAULT: Period = Period::from_secs(sitegate_verify::UNCERTAINTY_DEFAULT.as_secs());
 
 /// `sitegate verify`.
 #[derive(Debug, Args)]

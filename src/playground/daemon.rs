@@ -17,8 +17,8 @@ use tokio::time::timeout;
 use super::ground::{Ground, MEMBERS, SITES};
 use super::processes::{MARK, mark_of, send};
 use super::timeline::Timeline;
-use crate::cli::exit::Exit;
-use crate::cli::failure::Failure;
+use crate::terminal::exit::Exit;
+use crate::terminal::failure::Failure;
 
 /// One of the programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

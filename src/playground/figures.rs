@@ -8,9 +8,9 @@ use serde::Serialize;
 use super::ground::Hooks;
 use super::stage::{Played, Stage, Unmet};
 use super::timeline::Timeline;
-use crate::cli::exit::Exit;
-use crate::cli::failure::Failure;
-use crate::cli::output::{print, print_json_line};
+use crate::terminal::exit::Exit;
+use crate::terminal::failure::Failure;
+use crate::terminal::output::{print, print_json_line};
 
 mod ask;
 mod distribution;

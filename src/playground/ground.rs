@@ -19,8 +19,8 @@ use tempfile::TempDir;
 
 use super::processes::mark_of;
 use super::writer::SUBCOMMAND;
-use crate::cli::failure::Failure;
 use crate::pki::FormationCertificates;
+use crate::terminal::failure::Failure;
 
 /// The sites, in the order in which they take the ticket.
 pub(super) const SITES: [&str; 2] = ["paris", "lyon"];

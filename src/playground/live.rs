@@ -13,9 +13,9 @@ use super::interrupted;
 use super::processes::{Writer, of_member};
 use super::stage::{Stage, Unmet};
 use super::timeline::{Timeline, To};
-use crate::cli::exit::Exit;
-use crate::cli::failure::Failure;
-use crate::cli::view::length;
+use crate::api::view::length;
+use crate::terminal::exit::Exit;
+use crate::terminal::failure::Failure;
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_millis(300);

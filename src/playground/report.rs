@@ -4,9 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use sitegate_verify::{read, verify};
-
-use crate::cli::verify::UNCERTAINTY_DEFAULT;
+use sitegate_verify::{UNCERTAINTY_DEFAULT, read, verify};
 
 /// The verdict on one scenario, with its figures. One line of `--json`; `docs/cli.md` lists the fields.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -29,7 +27,7 @@ impl Report {
     pub(super) fn add_journals(&mut self, journals: &[String]) {
         let problem = match read(journals) {
             Ok(journals) => {
-                let found = verify(&journals, UNCERTAINTY_DEFAULT.get(), None);
+                let found = verify(&journals, UNCERTAINTY_DEFAULT, None);
                 self.journals = Some(found.word());
                 found.problem()
             }

@@ -6,7 +6,7 @@ use super::ground::Hooks;
 use super::report::Report;
 use super::stage::{Played, Stage};
 use super::timeline::Timeline;
-use crate::cli::failure::Failure;
+use crate::terminal::failure::Failure;
 
 mod disk;
 mod fencing;

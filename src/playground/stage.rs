@@ -21,9 +21,9 @@ use super::observer::Observer;
 use super::processes::{MARK, kill_all, mark_of, of_member};
 use super::timeline::Timeline;
 use super::writer::SUBCOMMAND;
-use crate::cli::client::Client;
-use crate::cli::failure::Failure;
-use crate::cli::place::PlaceArgs;
+use crate::api::client::Client;
+use crate::api::place::PlaceArgs;
+use crate::terminal::failure::Failure;
 
 mod act;
 mod see;

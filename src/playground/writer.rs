@@ -22,8 +22,8 @@ use sitegate_host::diagnostic::Period;
 use sitegate_host::process::{self, Process};
 
 use super::processes::{MARK, writers};
-use crate::cli::exit::Exit;
-use crate::cli::failure::Failure;
+use crate::terminal::exit::Exit;
+use crate::terminal::failure::Failure;
 
 /// The hidden subcommand of `sitegate`.
 pub(super) const SUBCOMMAND: &str = "playground-writer";

@@ -8,7 +8,7 @@ use std::time::Duration;
 use sitegate_protocol::TicketName;
 use sitegate_simulator::forecast::{Failover, Failure, Outcome, Ran, Setup, endure, failover, outage};
 
-use crate::cli::progress::Waiting;
+use crate::terminal::progress::Waiting;
 
 /// How often progress is shown.
 const TICK: Duration = Duration::from_millis(500);

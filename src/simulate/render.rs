@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::forecast::{Cost, Failed, Forecast, Ticket};
-use crate::cli::style::Style;
-use crate::cli::table::Table;
+use crate::terminal::style::Style;
+use crate::terminal::table::Table;
 
 pub(super) fn text(forecast: &Forecast, took: Duration, style: Style) -> String {
     let mut text = String::new();

@@ -28,6 +28,8 @@ use fact::Clocks;
 
 /// The bound on rates of clocks where no journal says which was configured: the default of `max-clock-drift`.
 const DRIFT_PPM_DEFAULT: u64 = 1000;
+/// How wrong a time of day is taken to be if nobody says: what NTP keeps, and more.
+pub const UNCERTAINTY_DEFAULT: Duration = Duration::from_secs(1);
 /// Lines of each member that are shown before and after what was found.
 const LINES_BEFORE: usize = 6;
 const LINES_AFTER: usize = 2;

@@ -14,7 +14,7 @@ use tokio::signal::unix::{self, SignalKind};
 use tokio::time::{Instant, sleep_until};
 
 use super::{RunArgs, RunJoinedArgs};
-use crate::cli::failure::Failure;
+use crate::terminal::failure::Failure;
 
 /// This program, also when its file has been replaced by an upgrade.
 const OWN_PROGRAM: &str = "/proc/self/exe";

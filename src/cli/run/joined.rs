@@ -13,8 +13,8 @@ use sitegate_fence_client::{Client, ClientError};
 use tokio::time::timeout;
 
 use super::{ANSWER_MAX, refused};
-use crate::cli::exit::Exit;
-use crate::cli::failure::{Failure, with_causes};
+use crate::terminal::exit::Exit;
+use crate::terminal::failure::{Failure, with_causes};
 
 /// `sitegate run-joined`.
 #[derive(Debug, Args)]

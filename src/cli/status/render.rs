@@ -2,9 +2,9 @@
 
 use sitegate_member::api::types::{MemberStatus, Status, TicketStatus};
 
-use crate::cli::style::Style;
-use crate::cli::table::Table;
-use crate::cli::view::length;
+use crate::api::view::length;
+use crate::terminal::style::Style;
+use crate::terminal::table::Table;
 
 /// For people; each line with a newline.
 pub(crate) fn render(status: &Status, style: Style) -> String {
@@ -194,8 +194,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::cli::exit::Exit;
-    use crate::cli::view::read;
+    use crate::api::view::read;
+    use crate::terminal::exit::Exit;
 
     fn answer() -> Value {
         serde_json::from_str(include_str!("answer.json")).unwrap()

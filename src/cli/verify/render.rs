@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use sitegate_verify::{Judged, Line, Verdict, Verification};
 
-use crate::cli::style::Style;
-use crate::cli::table::Table;
+use crate::terminal::style::Style;
+use crate::terminal::table::Table;
 
 /// How many reasons why something is only consistent are told for one ticket; `--json` has them all.
 const REASONS_SHOWN: usize = 3;

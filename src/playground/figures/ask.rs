@@ -8,8 +8,8 @@ use sitegate_host::clock::boot_ns;
 use sitegate_member::api::types::{CommandRequest, Progress};
 use tokio::time::{sleep, timeout};
 
-use crate::cli::client::Client;
-use crate::cli::place::PlaceArgs;
+use crate::api::client::Client;
+use crate::api::place::PlaceArgs;
 use crate::playground::ground::HEARTBEAT;
 use crate::playground::stage::{Stage, Unmet};
 

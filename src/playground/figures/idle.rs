@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use super::ask::{Counts, client, counts, give_to, wish};
 use super::distribution::{Figure, count, ms};
 use super::proc::{Memory, looked_at, processor_ns};
-use crate::cli::client::Client;
+use crate::api::client::Client;
 use crate::playground::ground::{HEARTBEAT, MEMBERS};
 use crate::playground::stage::{SETTLED, Stage, Unmet};
 

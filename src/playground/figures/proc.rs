@@ -6,9 +6,9 @@ use std::io;
 use sitegate_host::process::Process;
 
 use super::distribution::{Figure, count};
-use crate::cli::failure::Failure;
 use crate::playground::daemon::Program;
 use crate::playground::stage::{Stage, Unmet};
+use crate::terminal::failure::Failure;
 
 /// The load average of the last minute.
 pub(super) fn load() -> Result<f64, Failure> {

@@ -19,9 +19,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
 
-use super::exit::Exit;
-use super::failure::{Failure, with_causes};
 use super::place::Place;
+use crate::terminal::exit::Exit;
+use crate::terminal::failure::{Failure, with_causes};
 
 /// How long connecting may take, TLS handshake included: a member that is reachable at all answers within two round
 /// trips, each of at most seconds.

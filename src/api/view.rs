@@ -3,8 +3,8 @@
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::exit::Exit;
-use super::failure::Failure;
+use crate::terminal::exit::Exit;
+use crate::terminal::failure::Failure;
 
 /// Reads an answer.
 ///

@@ -9,8 +9,8 @@ use sitegate_member::config::{
 };
 use sitegate_member::tls::Credentials;
 
-use super::exit::Exit;
-use super::failure::Failure;
+use crate::terminal::exit::Exit;
+use crate::terminal::failure::Failure;
 
 /// Where the member's socket is unless its configuration says otherwise.
 pub(crate) const SOCKET_DEFAULT: &str = "/run/sitegate/sitegate.sock";
