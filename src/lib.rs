@@ -5,5 +5,4 @@ pub mod cli;
 pub mod pki;
 mod playground;
 mod simulate;
-pub mod site;
 mod terminal;

@@ -3,8 +3,8 @@
 #[path = "support/fence_site.rs"]
 #[allow(dead_code, reason = "shared with the tests of the client, which use more of it")]
 mod fence_site;
-#[path = "support/fenced.rs"]
-mod fenced;
+#[path = "support/programs.rs"]
+mod programs;
 #[path = "support/terms.rs"]
 #[allow(dead_code, reason = "shared with the tests of the client, which use more of it")]
 mod terms;

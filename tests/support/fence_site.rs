@@ -13,7 +13,7 @@ use sitegate_host::process;
 use sitegate_host::sweep::{Sweeper, Target};
 use tempfile::TempDir;
 
-use crate::fenced::fenced;
+use crate::programs::program;
 use crate::terms::{SOON, db, name};
 
 pub(crate) struct FenceSite {
@@ -54,7 +54,8 @@ impl FenceSite {
     pub(crate) fn start(&mut self) {
         // Where cargo puts tests is a directory below that of programs.
         let own = std::env::current_exe().unwrap();
-        let program = fenced(own.parent().unwrap().parent().unwrap());
+        let programs = own.parent().unwrap().parent().unwrap();
+        let program = program(programs, "sitegate-fence", "sitegate-fenced");
         let log = File::options().create(true).append(true).open(self.path("log")).unwrap();
         let mut command = Command::new(program);
         command.arg("--config").arg(self.path("fenced.toml"));

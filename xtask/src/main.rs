@@ -18,7 +18,8 @@ Commands:
   mutants [--json] [--runs N] [NAME…]
                       plant one bug after the other, and say what killed it
   lab [ARGS]          build all programs in release and hurt them in namespaces, as root: `lab/run.py ARGS`
-  tree-check          the arbitrator must depend on no command line parser, no fencing and no dashboard
+  tree-check          the daemons must depend on no command line parser, certificate making or simulator; the arbitrator
+                      on no fencing either
   fuzz [ARGS]         build and run the fuzz targets: `cargo xtask fuzz --help`
   protocol-check      the protocol must depend on nothing but serde and siphasher
 ";
@@ -55,7 +56,7 @@ fn words(arguments: impl Iterator<Item = OsString>) -> Result<Vec<String>, Strin
 }
 
 /// The packages with programs that the playground and the lab start.
-const WITH_PROGRAMS: [&str; 3] = ["sitegate", "sitegate-fence", "sitegate-arbitrator"];
+const WITH_PROGRAMS: [&str; 4] = ["sitegate", "sitegate-site", "sitegate-fence", "sitegate-arbitrator"];
 
 fn playground(arguments: Vec<OsString>) -> Result<(), String> {
     let mut play = Command::new(build_programs()?.join("sitegate"));
@@ -98,23 +99,37 @@ fn target_directory() -> Result<PathBuf, String> {
     directory.map(PathBuf::from).ok_or_else(|| format!("{} lies in no target directory", program.display()))
 }
 
-/// What must not reach the arbitrator, by the beginning of its name.
-const NOT_IN_ARBITRATOR: [&str; 5] = ["clap", "rcgen", "sitegate-dashboard", "sitegate-fence", "tempfile"];
+/// What must not reach a program, by the beginning of its name: first of `sitegated`, then of the arbitrator.
+const NOT_IN: [(&str, &[&str]); 2] = [
+    ("sitegate-site", &["clap", "rcgen", "sitegate-simulator", "sitegate-verify", "stateright", "tempfile"]),
+    (
+        "sitegate-arbitrator",
+        &[
+            "clap",
+            "rcgen",
+            "sitegate-fence",
+            "sitegate-simulator",
+            "sitegate-site",
+            "sitegate-verify",
+            "tempfile",
+        ],
+    ),
+];
 
 fn tree_check() -> Result<(), String> {
-    let tree = tree("sitegate-arbitrator")?;
-    let unwanted: Vec<&str> = tree
-        .iter()
-        .map(String::as_str)
-        .filter(|name| {
-            *name == "sitegate" || NOT_IN_ARBITRATOR.iter().any(|unwanted| name.starts_with(unwanted))
-        })
-        .collect();
-    if unwanted.is_empty() {
-        println!("sitegate-arbitrator: {} packages, none of them unwanted", tree.len());
+    NOT_IN.iter().try_for_each(|(package, unwanted)| keep_out(package, unwanted))
+}
+
+/// Fails if `package` depends on the command line, or on anything that begins like one of `unwanted`.
+fn keep_out(package: &str, unwanted: &[&str]) -> Result<(), String> {
+    let tree = tree(package)?;
+    let is_unwanted = |name: &&str| *name == "sitegate" || unwanted.iter().any(|one| name.starts_with(one));
+    let found: Vec<&str> = tree.iter().map(String::as_str).filter(is_unwanted).collect();
+    if found.is_empty() {
+        println!("{package}: {} packages, none of them unwanted", tree.len());
         return Ok(());
     }
-    Err(format!("sitegate-arbitrator must not depend on {}", unwanted.join(", ")))
+    Err(format!("{package} must not depend on {}", found.join(", ")))
 }
 
 /// All that the protocol may depend on, with what these bring along themselves.
@@ -156,4 +171,16 @@ fn tree(package: &str) -> Result<BTreeSet<String>, String> {
 
 fn cargo() -> Command {
     Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_unwanted_is_found() {
+        let why = keep_out("sitegate", &["clap_complete"]).unwrap_err();
+        assert_eq!(why, "sitegate must not depend on clap_complete, sitegate");
+        assert_eq!(keep_out("sitegate-protocol", &["clap"]), Ok(()));
+    }
 }

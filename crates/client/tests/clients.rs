@@ -3,8 +3,8 @@
 #[path = "../../../tests/support/fence_site.rs"]
 #[allow(dead_code, reason = "shared with the tests of the command line, which use more of it")]
 mod fence_site;
-#[path = "../../../tests/support/fenced.rs"]
-mod fenced;
+#[path = "../../../tests/support/programs.rs"]
+mod programs;
 #[path = "../../../tests/support/terms.rs"]
 #[allow(dead_code, reason = "shared with the tests of the command line, which use more of it")]
 mod terms;

@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use sitegate::site::{attach, check};
 use sitegate_member::config::Role;
 use sitegate_member::daemon::{Program, main as daemon};
+use sitegate_site::{attach, check};
 
 fn main() -> ExitCode {
     daemon(&Program {

@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::PATIENCE;
-use crate::fenced::fenced;
 use crate::http::{Answer, Unix};
+use crate::programs::program;
 
 /// Looks again and again until `look` finds something.
 pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
@@ -83,6 +83,15 @@ pub(crate) fn full_pipe() -> (PipeReader, PipeWriter) {
     (reader, writer)
 }
 
+/// Where all programs lie.
+fn programs() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_sitegated")).parent().unwrap()
+}
+
+fn sitegate() -> Command {
+    Command::new(program(programs(), "sitegate", "sitegate"))
+}
+
 pub(crate) const SITES: [&str; 3] = ["paris", "lyon", "nice"];
 
 pub(crate) struct Ground {
@@ -96,7 +105,7 @@ impl Ground {
         fs::write(ground.path("formation.toml"), formation()).unwrap();
         let pki = ["pki", "init", "--formation", "@/formation.toml", "--out", "@/pki"];
         let pki = pki.map(|word| word.replace('@', ground.directory.path().to_str().unwrap()));
-        let made = Command::new(env!("CARGO_BIN_EXE_sitegate")).args(pki).output().unwrap();
+        let made = sitegate().args(pki).output().unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         for site in SITES {
             fs::create_dir_all(ground.path(site)).unwrap();
@@ -161,12 +170,8 @@ impl Ground {
 
     /// What the command line shows when it asks `site`.
     pub(crate) fn shown(&self, site: &str, words: &[&str]) -> String {
-        let output = Command::new(env!("CARGO_BIN_EXE_sitegate"))
-            .args(words)
-            .arg("--socket")
-            .arg(self.of(site, "run/sitegate.sock"))
-            .output()
-            .unwrap();
+        let output =
+            sitegate().args(words).arg("--socket").arg(self.of(site, "run/sitegate.sock")).output().unwrap();
         assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
@@ -181,12 +186,13 @@ impl Ground {
     pub(crate) fn start_unread(&self, site: &str, pipe: &PipeWriter) -> [Process; 2] {
         self.make_fenced_directories(site);
         let (directory, fenced_config) = (self.path(site), self.of(site, "fenced.toml"));
-        let program = Path::new(env!("CARGO_BIN_EXE_sitegated"));
+        let sitegated = Path::new(env!("CARGO_BIN_EXE_sitegated"));
+        let fenced = program(programs(), "sitegate-fence", "sitegate-fenced");
         let start = |program: &Path, config: &Path| {
             let arguments = ["--config", config.to_str().unwrap()];
             Process::start_with(program, &arguments, pipe.try_clone().unwrap())
         };
-        [start(&fenced(program.parent().unwrap()), &fenced_config), start(program, &directory)]
+        [start(&fenced, &fenced_config), start(sitegated, &directory)]
     }
 
     fn make_fenced_directories(&self, site: &str) {
@@ -199,7 +205,7 @@ impl Ground {
         self.make_fenced_directories(site);
         let config = self.of(site, "fenced.toml");
         let arguments = ["--config", config.to_str().unwrap()];
-        let program = fenced(Path::new(env!("CARGO_BIN_EXE_sitegated")).parent().unwrap());
+        let program = program(programs(), "sitegate-fence", "sitegate-fenced");
         Process::start(&program, &arguments, &self.of(site, "fenced.log"))
     }
 

@@ -1,12 +1,12 @@
 //! `sitegated` with real fence daemons and hooks, as an ordinary user on loopback.
 
-#[path = "support/fenced.rs"]
-mod fenced;
 #[path = "site/ground.rs"]
 mod ground;
-#[path = "../crates/member/tests/support/http.rs"]
+#[path = "../../member/tests/support/http.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with the tests of the member, which use more of it")]
 mod http;
+#[path = "../../../tests/support/programs.rs"]
+mod programs;
 
 use std::fs;
 use std::time::Duration;
