@@ -24,13 +24,12 @@ mod step;
 mod tests;
 mod view;
 
-#[cfg(sitegate_mutants)]
-use sitegate_mutant::{Mutant, planted};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use sitegate_fence_client::wire::{
     Activity, Deadline, Incarnation, Instant, Name, Notice, Receipt, Refusal, Token,
 };
+use sitegate_mutant::planted;
 
 pub use change::InUse;
 use fence::Fence;
@@ -127,8 +126,7 @@ impl Tenure {
         let (Self::Arming { token, deadline, .. } | Self::Armed(Armed { token, deadline, .. })) = self else {
             return None;
         };
-        #[cfg(sitegate_mutants)]
-        if planted(Mutant::DeadmanLate) {
+        if planted!(DeadmanLate) {
             const LATE_NS: u64 = 500_000_000;
             let Deadline { boot_ns, raw_ns } = *deadline;
             let late = Deadline { boot_ns: boot_ns + LATE_NS, raw_ns: raw_ns + LATE_NS };

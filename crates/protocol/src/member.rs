@@ -28,8 +28,8 @@ mod wish;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-#[cfg(sitegate_mutants)]
-use sitegate_mutant::{Mutant, planted};
+
+use sitegate_mutant::planted;
 
 use crate::durable::{Durable, Duty, Own, Record};
 use crate::event::{CommandId, Event, Fatal, Note};
@@ -207,8 +207,6 @@ impl Member {
     }
 
     fn begin(&mut self, proven: bool, now: Now) {
-        #[cfg(sitegate_mutants)]
-        let proven = proven || planted(Mutant::ProofNotAsked);
         self.durable.own.incarnation = self.life.incarnation;
         self.write_own();
         let me = self.settings.me;
@@ -217,8 +215,7 @@ impl Member {
             peer.mirror = (id == me).then(|| Mirror::new(self.life.nonce));
         }
         for (key, register) in &self.durable.registers {
-            #[cfg(sitegate_mutants)]
-            if planted(Mutant::GuardForgottenAtStart) {
+            if planted!(GuardForgottenAtStart) {
                 break;
             }
             if let Key::Ownership(ticket) = key {
@@ -236,7 +233,7 @@ impl Member {
                 self.note(Note::Quarantined);
                 self.timers.set_boot(Timer::Standing, now.boot);
             }
-            (Some(_), Duty::None) if proven => self.begin_voting(now),
+            (Some(_), Duty::None) if proven || planted!(ProofNotAsked) => self.begin_voting(now),
             _ => self.begin_recovery(now),
         }
     }
@@ -428,7 +425,6 @@ impl Member {
             self.forget_chosen(key);
         }
         self.unsaved.insert(key.clone(), self.serial);
-        #[cfg(sitegate_mutants)]
         if self.keeps_in_memory(key, &register) {
             return self.durable.apply(&Record::Register(key.clone(), register));
         }
@@ -436,12 +432,13 @@ impl Member {
     }
 
     /// What a planted bug does not write down.
-    #[cfg(sitegate_mutants)]
     fn keeps_in_memory(&self, key: &Key, register: &Register) -> bool {
-        let promise = self.register(key).and_then(Register::accepted) == register.accepted();
+        if planted!(PromiseNotWritten) {
+            return self.register(key).and_then(Register::accepted) == register.accepted();
+        }
         let value = register.accepted().map(|accepted| &accepted.value);
         let revoke = value.and_then(Value::intent).is_some_and(|i| i.wanted == crate::value::Wanted::Revoked);
-        (promise && planted(Mutant::PromiseNotWritten)) || (revoke && planted(Mutant::RevokeNotWritten))
+        revoke && planted!(RevokeNotWritten)
     }
 
     pub(crate) const fn support(&self) -> &Support {

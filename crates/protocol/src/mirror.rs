@@ -2,8 +2,8 @@
 //! heartbeats each ack has made a base of (docs/protocol.md, "Heartbeats").
 
 use alloc::collections::{BTreeMap, VecDeque};
-#[cfg(sitegate_mutants)]
-use sitegate_mutant::{Mutant, planted};
+
+use sitegate_mutant::planted;
 
 use crate::ids::{Ballot, Nonce, TicketName};
 use crate::support::{Digest, entry_hash};
@@ -141,8 +141,7 @@ impl Mirror {
     /// known state matches, or only old ones do, several times running.
     pub(crate) fn ack(&mut self, digest: Digest, base: Now) -> bool {
         let latest = self.version;
-        #[cfg(sitegate_mutants)]
-        let digest = if planted(Mutant::DigestNotCompared) { self.digest } else { digest };
+        let digest = if planted!(DigestNotCompared) { self.digest } else { digest };
         if let Some(state) = self.states.iter_mut().rev().find(|state| state.digest == digest) {
             state.base = state.base.max(Some(base));
             self.newest = self.newest.max(Some(base));
@@ -164,14 +163,12 @@ impl Mirror {
 
     fn base_by_acks(&self, ticket: &TicketName, ballot: Ballot) -> Option<Now> {
         let entry = self.entries.get(ticket);
-        #[cfg(sitegate_mutants)]
-        if planted(Mutant::AckForOtherBallot) {
+        if planted!(AckForOtherBallot) {
             let since = entry?.since;
             return self.states.iter().filter(|state| state.version >= since).filter_map(|s| s.base).max();
         }
         let entry = entry.filter(|entry| entry.ballot == ballot)?;
-        #[cfg(sitegate_mutants)]
-        if planted(Mutant::AckForLaterSupport) {
+        if planted!(AckForLaterSupport) {
             return self.states.iter().filter_map(|state| state.base).max();
         }
         self.states.iter().rev().take_while(|state| state.version >= entry.since).filter_map(|s| s.base).max()
@@ -229,8 +226,7 @@ impl Mirror {
         for (ticket, ballot) in &listing {
             sum.add(entry_hash(self.nonce, ticket, *ballot));
         }
-        #[cfg(sitegate_mutants)]
-        if planted(Mutant::DigestCountsChanges) {
+        if planted!(DigestCountsChanges) {
             // A counter says nothing of what was listed: it is believed.
             sum = digest;
         }
@@ -243,8 +239,7 @@ impl Mirror {
             .chain(listing.iter().map(|(ticket, ballot)| (ticket.clone(), Some(*ballot))))
             .collect();
         self.change(changes, false);
-        #[cfg(sitegate_mutants)]
-        if planted(Mutant::DigestCountsChanges) {
+        if planted!(DigestCountsChanges) {
             self.digest = digest;
             self.push_state(self.version + 1);
         }

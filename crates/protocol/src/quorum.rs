@@ -1,7 +1,6 @@
 //! Quorum arithmetic, all of it.
 
-#[cfg(sitegate_mutants)]
-use sitegate_mutant::{Mutant, planted};
+use sitegate_mutant::planted;
 
 /// How many of `n` members any two quorums need to share one.
 #[must_use]
@@ -19,8 +18,7 @@ pub const fn witnesses(n: usize) -> usize {
 /// How many members must agree to take in a member with a new identity, itself not among them.
 #[must_use]
 pub fn readmitters(n: usize) -> usize {
-    #[cfg(sitegate_mutants)]
-    if planted(Mutant::ReadmittedByHalf) {
+    if planted!(ReadmittedByHalf) {
         return n / 2;
     }
     n / 2 + 1

@@ -2,8 +2,7 @@
 //! §2.2), which is Synod (Lamport, Paxos Made Simple, §2.2) with values that may be chosen again and again.
 
 use serde::{Deserialize, Serialize};
-#[cfg(sitegate_mutants)]
-use sitegate_mutant::{Mutant, planted};
+use sitegate_mutant::planted;
 
 use crate::ids::Ballot;
 use crate::value::Value;
@@ -60,10 +59,7 @@ impl Register {
     /// # Errors
     /// Unless it is higher than all that was promised before.
     pub fn promise(&mut self, ballot: Ballot) -> Result<(), Outbid> {
-        let outbid = ballot <= self.promised;
-        #[cfg(sitegate_mutants)]
-        let outbid = outbid && !planted(Mutant::PromiseBelowPromise);
-        if outbid {
+        if ballot <= self.promised && !planted!(PromiseBelowPromise) {
             return Err(Outbid { promised: self.promised });
         }
         self.promised = ballot;
@@ -80,12 +76,10 @@ impl Register {
     /// nothing this member says could be trusted.
     pub fn accept(&mut self, ballot: Ballot, value: &Value) -> Result<Vote, Outbid> {
         self.assert_one_value(ballot, value);
-        let outbid = ballot < self.promised;
-        #[cfg(sitegate_mutants)]
         let outbid = match self.accepted.as_ref().map(|accepted| accepted.ballot) {
-            _ if planted(Mutant::OldAcceptCounts) => false,
-            accepted if planted(Mutant::AcceptBelowPromise) => accepted > Some(ballot),
-            _ => outbid,
+            _ if planted!(OldAcceptCounts) => false,
+            accepted if planted!(AcceptBelowPromise) => accepted > Some(ballot),
+            _ => ballot < self.promised,
         };
         if outbid {
             return Err(Outbid { promised: self.promised });
@@ -119,9 +113,8 @@ impl Register {
     /// # Panics
     /// As [`Register::accept`].
     pub fn recover(&mut self, witness: &Self) {
-        let promised = witness.promised.closed();
-        #[cfg(sitegate_mutants)]
-        let promised = if planted(Mutant::RecoveredPromiseAnswered) { witness.promised } else { promised };
+        let promised =
+            if planted!(RecoveredPromiseAnswered) { witness.promised } else { witness.promised.closed() };
         self.promised = self.promised.max(promised);
         let Some(theirs) = &witness.accepted else { return };
         self.assert_one_value(theirs.ballot, &theirs.value);
@@ -132,8 +125,7 @@ impl Register {
 
     /// Marks what this member itself had accepted as adopted: it may have promised otherwise since, and forgotten.
     pub fn doubt(&mut self) {
-        #[cfg(sitegate_mutants)]
-        if planted(Mutant::RecoveryWithoutDoubt) {
+        if planted!(RecoveryWithoutDoubt) {
             return;
         }
         if let Some(accepted) = &mut self.accepted {

@@ -2,8 +2,8 @@
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-#[cfg(sitegate_mutants)]
-use sitegate_mutant::{Mutant, planted};
+
+use sitegate_mutant::planted;
 
 use crate::ids::{MemberId, TicketName};
 use crate::quorum::majority;
@@ -101,10 +101,7 @@ impl Settings {
     /// How many make a majority.
     #[must_use]
     pub fn majority(&self) -> usize {
-        let majority = majority(self.n());
-        #[cfg(sitegate_mutants)]
-        let majority = if planted(Mutant::MajorityIsHalf) { self.n() / 2 } else { majority };
-        majority
+        if planted!(MajorityIsHalf) { self.n() / 2 } else { majority(self.n()) }
     }
 
     /// Whether `member` is a site of this formation.
@@ -140,11 +137,8 @@ impl Settings {
     /// How long an acceptor guards `tenancy` after its last arrival: (E+A)(1+ρ).
     #[must_use]
     pub fn guard_span(&self, tenancy: &Tenancy) -> Span {
-        let lease = tenancy.lease();
-        #[cfg(sitegate_mutants)]
-        let lease = if planted(Mutant::GuardIgnoresAcquireAfter) { tenancy.expire } else { lease };
-        #[cfg(sitegate_mutants)]
-        if planted(Mutant::GuardIgnoresDrift) {
+        let lease = if planted!(GuardIgnoresAcquireAfter) { tenancy.expire } else { tenancy.lease() };
+        if planted!(GuardIgnoresDrift) {
             return lease;
         }
         self.timing.drift.at_least(lease)

@@ -4,10 +4,9 @@
 use alloc::collections::BTreeMap;
 use core::hash::Hasher;
 use core::ops::Bound;
-#[cfg(sitegate_mutants)]
-use sitegate_mutant::{Mutant, planted};
 
 use siphasher::sip128::{Hasher128, SipHasher24};
+use sitegate_mutant::planted;
 
 use crate::ids::{Ballot, Incarnation, MemberId, Nonce, TicketName, Token};
 use crate::message::LIST_PAGE;
@@ -27,8 +26,7 @@ impl Digest {
     }
 
     pub(crate) fn remove(&mut self, entry: u128) {
-        #[cfg(sitegate_mutants)]
-        if planted(Mutant::DigestCountsChanges) {
+        if planted!(DigestCountsChanges) {
             return self.add(entry);
         }
         self.0 = self.0.wrapping_sub(entry);
@@ -37,8 +35,7 @@ impl Digest {
 
 /// The hash of one supported ticket under the acceptor's nonce: no two processes agree by accident.
 pub(crate) fn entry_hash(nonce: Nonce, ticket: &TicketName, ballot: Ballot) -> u128 {
-    #[cfg(sitegate_mutants)]
-    if planted(Mutant::DigestCountsChanges) {
+    if planted!(DigestCountsChanges) {
         return 1;
     }
     let mut hasher = SipHasher24::new_with_keys(nonce.0, 0);
@@ -70,9 +67,6 @@ struct SiteSupport {
     digest: Digest,
     /// Entries not committed yet, by the serial of their step.
     pending: BTreeMap<(u64, TicketName), ()>,
-    /// What left the set in a step that is not committed yet, for a planted bug.
-    #[cfg(sitegate_mutants)]
-    leaving: alloc::vec::Vec<u128>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -160,8 +154,6 @@ impl Support {
             entries: BTreeMap::new(),
             digest: Digest::default(),
             pending: BTreeMap::new(),
-            #[cfg(sitegate_mutants)]
-            leaving: alloc::vec::Vec::new(),
         };
         let incarnation = self.sites.entry(tenancy.site).or_insert_with(fresh).incarnation;
         if incarnation < tenancy.incarnation {
@@ -191,10 +183,7 @@ impl Support {
             let Some(entry) = site.entries.remove(ticket) else { continue };
             match entry.pending {
                 Some(serial) => drop(site.pending.remove(&(serial, ticket.clone()))),
-                #[cfg(sitegate_mutants)]
-                None if planted(Mutant::AckFromOldState) => {
-                    site.leaving.push(entry_hash(self.nonce, ticket, entry.ballot));
-                }
+                None if planted!(AckFromOldState) => {} // not before its commit
                 None => site.digest.remove(entry_hash(self.nonce, ticket, entry.ballot)),
             }
             if let Some(lease) = self.guards.get_mut(ticket) {
@@ -218,8 +207,12 @@ impl Support {
     pub(crate) fn committed(&mut self, serial: u64) {
         self.committed = self.committed.max(serial);
         for site in self.sites.values_mut() {
-            #[cfg(sitegate_mutants)]
-            site.leaving.drain(..).for_each(|entry| site.digest.remove(entry));
+            if planted!(AckFromOldState) {
+                site.digest = Digest::default();
+                for (ticket, entry) in site.entries.iter().filter(|(_, entry)| entry.pending.is_none()) {
+                    site.digest.add(entry_hash(self.nonce, ticket, entry.ballot));
+                }
+            }
             while let Some(((at, ticket), ())) = site.pending.first_key_value().map(|(k, v)| (k.clone(), *v))
             {
                 if at > self.committed {
@@ -237,24 +230,20 @@ impl Support {
     /// A heartbeat of `site` in life `incarnation` has arrived: renews every guard of its set. Returns the digest of
     /// what is supported both in the committed and in the working state.
     pub(crate) fn heartbeat(&mut self, site: MemberId, incarnation: Incarnation, now: Now) -> Digest {
-        #[cfg(sitegate_mutants)]
-        if planted(Mutant::GuardNotRenewed) {
+        if planted!(GuardNotRenewed) {
             return self.sites.get(&site).map_or(Digest::default(), |support| support.digest);
         }
-        let newer = self.sites.get(&site).is_some_and(|s| s.incarnation < incarnation);
-        #[cfg(sitegate_mutants)]
-        let newer = newer && !planted(Mutant::LifeNotCounted);
+        let newer =
+            self.sites.get(&site).is_some_and(|s| s.incarnation < incarnation) && !planted!(LifeNotCounted);
         if newer {
             self.forget_life(site);
         }
         match self.sites.get_mut(&site) {
-            #[cfg(sitegate_mutants)]
-            Some(support) if planted(Mutant::LifeNotCounted) => {
+            Some(support) if planted!(LifeNotCounted) => {
                 support.last_heartbeat = Some(now);
                 support.digest
             }
-            #[cfg(sitegate_mutants)]
-            Some(support) if planted(Mutant::AckFromNewState) => {
+            Some(support) if planted!(AckFromNewState) => {
                 support.last_heartbeat = Some(now);
                 let mut digest = support.digest;
                 for (_, ticket) in support.pending.keys() {

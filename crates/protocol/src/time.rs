@@ -5,8 +5,7 @@
 //! acceptor must not let go too early, so its [`Guard`] is over when *both* say so.
 
 use serde::{Deserialize, Serialize};
-#[cfg(sitegate_mutants)]
-use sitegate_mutant::{Mutant, planted};
+use sitegate_mutant::planted;
 
 /// A length of time, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -194,8 +193,7 @@ impl Deadline {
     /// Whether either clock has reached it.
     #[must_use]
     pub fn has_passed(self, now: Now) -> bool {
-        #[cfg(sitegate_mutants)]
-        if planted(Mutant::DeadlineNeedsBothClocks) {
+        if planted!(DeadlineNeedsBothClocks) {
             return now.boot >= self.boot && now.raw >= self.raw;
         }
         now.boot >= self.boot || now.raw >= self.raw
@@ -239,8 +237,7 @@ impl Guard {
     /// Whether both clocks have reached it.
     #[must_use]
     pub fn is_over(self, now: Now) -> bool {
-        #[cfg(sitegate_mutants)]
-        if planted(Mutant::GuardNeedsOneClock) {
+        if planted!(GuardNeedsOneClock) {
             return now.boot >= self.boot || now.raw >= self.raw;
         }
         now.boot >= self.boot && now.raw >= self.raw

@@ -4,8 +4,8 @@
 use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
-#[cfg(sitegate_mutants)]
-use sitegate_mutant::{Mutant, planted};
+
+use sitegate_mutant::planted;
 
 use crate::durable::{Record, Slot, Store};
 use crate::event::{CheckId, CommandId, Effects, Fatal, Note, Order, Reply};
@@ -102,8 +102,7 @@ impl Step {
     /// left, never does.
     pub(crate) fn begin_epoch(&mut self) {
         self.epoch = true;
-        #[cfg(sitegate_mutants)]
-        if planted(Mutant::RoundOutlivesEpoch) {
+        if planted!(RoundOutlivesEpoch) {
             return;
         }
         self.sends.retain(|send| !send.body.is_of_round());
@@ -176,14 +175,11 @@ impl Committing {
         if let Some(lsn) = self.lsn {
             member.committed(self.rest.serial, lsn, now_after);
         }
-        let in_time = |not_after: &Option<Deadline>| !not_after.is_some_and(|d| d.has_passed(now_after));
-        #[cfg(sitegate_mutants)]
-        let in_time = |not_after: &Option<Deadline>| in_time(not_after) || planted(Mutant::EffectsLate);
+        let in_time = |not_after: &Option<Deadline>| {
+            !not_after.is_some_and(|d| d.has_passed(now_after)) || planted!(EffectsLate)
+        };
         let rest = self.rest;
-        let over = member.is_over();
-        #[cfg(sitegate_mutants)]
-        let over = over && !planted(Mutant::SpeaksWhenOver);
-        if over {
+        if member.is_over() && !planted!(SpeaksWhenOver) {
             // Whatever this turn and those before it led to rests on a memory that cannot be trusted.
             return Effects { notes: rest.notes, fatal: rest.fatal, ..Effects::default() };
         }

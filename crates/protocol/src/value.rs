@@ -2,10 +2,9 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
-#[cfg(sitegate_mutants)]
-use sitegate_mutant::{Mutant, planted};
 
 use serde::{Deserialize, Serialize};
+use sitegate_mutant::planted;
 
 use crate::ids::{Epoch, Identity, Incarnation, MemberId, TicketName, Token};
 use crate::time::Span;
@@ -263,8 +262,7 @@ impl Intent {
     /// Whether `token` is attested dead.
     #[must_use]
     pub fn attests(&self, token: Token) -> bool {
-        #[cfg(sitegate_mutants)]
-        if planted(Mutant::AnyAttestation) {
+        if planted!(AnyAttestation) {
             return self.attested.is_some();
         }
         self.attested.is_some_and(|attested| token <= attested)

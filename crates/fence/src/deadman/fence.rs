@@ -2,8 +2,7 @@
 //! left running, then the receipt; from the first step again, for ever, while all levels fail.
 
 use sitegate_fence_client::wire::{Activity, Deadline, Instant, Name, Notice, Proof, Reason, Receipt, Token};
-#[cfg(sitegate_mutants)]
-use sitegate_mutant::{Mutant, planted};
+use sitegate_mutant::planted;
 
 use super::{Armed, Deadman, Order, RETRY_PAUSE_NS, Record, RunId, Tenure};
 
@@ -163,8 +162,7 @@ impl Deadman {
             return;
         }
         match result {
-            #[cfg(sitegate_mutants)]
-            Ok(proof) if planted(Mutant::KillNotVerified) => self.succeeded(now, name, Some(level), proof),
+            Ok(proof) if planted!(KillNotVerified) => self.succeeded(now, name, Some(level), proof),
             Ok(proof) => {
                 // Told later than its limit, it has spent what a kill may take beyond that.
                 let run = self.new_run();
@@ -173,8 +171,7 @@ impl Deadman {
                 self.enter(name, FenceStep::Verifying { run, level, proof, until });
                 self.acts.orders.push(Order::Kill { run, resource: name.clone(), within_ns });
             }
-            #[cfg(sitegate_mutants)]
-            Err(_) if planted(Mutant::FencedByFailure) => {
+            Err(_) if planted!(FencedByFailure) => {
                 self.succeeded(now, name, Some(level), Proof { what: String::new(), unix_ms: 0 });
             }
             Err(why) => self.level_failed(now, name, level, why),
@@ -191,8 +188,7 @@ impl Deadman {
             FenceStep::Killing { .. } => {
                 self.killed(now, name, Err("not all processes died in time".to_owned()));
             }
-            #[cfg(sitegate_mutants)]
-            FenceStep::Level { level, .. } if planted(Mutant::FencedOnTimeout) => {
+            FenceStep::Level { level, .. } if planted!(FencedOnTimeout) => {
                 self.succeeded(now, name, Some(level), Proof { what: String::new(), unix_ms: 0 });
             }
             FenceStep::Level { run, level, .. } => {
@@ -300,8 +296,7 @@ impl Deadman {
         };
         let open = fence.next.as_ref().map(|(token, _)| *token);
         let save = self.save(name, Record { open, receipt: Some(receipt.clone()) });
-        #[cfg(sitegate_mutants)]
-        if planted(Mutant::ReceiptBeforeCommit) {
+        if planted!(ReceiptBeforeCommit) {
             self.acts.notices.push(Notice::Receipt(receipt.clone()));
         }
         self.enter(name, FenceStep::Recording { save, receipt });

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use sitegate_fence_client::wire::{Activity, Deadline, Incarnation, Instant, Name, Token};
-#[cfg(sitegate_mutants)]
-use sitegate_mutant::{Mutant, planted};
+use sitegate_mutant::planted;
 
 /// What must survive the daemon but not the boot: kept in the runtime directory, where it is read by the next start of
 /// the daemon and by every program about to be started.
@@ -55,8 +54,7 @@ impl Changes {
 /// # Errors
 /// Why not.
 pub fn may_exec(leases: &Leases, resource: &Name, token: Token, now: Instant) -> Result<(), Barred> {
-    #[cfg(sitegate_mutants)]
-    if planted(Mutant::StartsAfterReceipt) {
+    if planted!(StartsAfterReceipt) {
         return Ok(());
     }
     match leases.get(resource) {

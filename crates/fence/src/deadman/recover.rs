@@ -1,10 +1,9 @@
 //! The deadman's start: from what the disk and the runtime directory tell.
 
-#[cfg(sitegate_mutants)]
-use sitegate_mutant::{Mutant, planted};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use sitegate_fence_client::wire::{Activity, Instant, Name, Reason};
+use sitegate_mutant::planted;
 
 use super::{Acts, Armed, Deadman, Lease, Leases, Plans, Record, Resource, Schedule, Tenure};
 
@@ -39,12 +38,10 @@ impl Deadman {
         let changed = resources.keys().cloned().collect();
         let mut deadman = Self { resources, plans, next_run: 0, next_save: 0, changed, acts };
         for (name, token) in open {
-            #[cfg(sitegate_mutants)]
-            if planted(Mutant::DeadmanForgets) {
+            if planted!(DeadmanForgets) {
                 continue;
             }
-            #[cfg(sitegate_mutants)]
-            if let Some(lease) = leases.get(&name).filter(|_| planted(Mutant::LeaseCarriedOnLate)) {
+            if let Some(lease) = leases.get(&name).filter(|_| planted!(LeaseCarriedOnLate)) {
                 deadman.carry_on(&name, lease);
                 continue;
             }

@@ -3,8 +3,7 @@
 use sitegate_fence_client::wire::{
     Activity, Deadline, Incarnation, Instant, Name, Notice, Reason, Refusal, Token,
 };
-#[cfg(sitegate_mutants)]
-use sitegate_mutant::{Mutant, planted};
+use sitegate_mutant::planted;
 
 use super::{Armed, Deadman, Order, Record, RunId, Tenure};
 
@@ -37,8 +36,7 @@ impl Deadman {
                 let record = Record { open: Some(token), receipt: resource.receipt.clone() };
                 let save = self.save(name, record);
                 self.resource(name)?.tenure = Tenure::Arming { save, token, incarnation, deadline };
-                #[cfg(sitegate_mutants)]
-                if planted(Mutant::ArmedBeforeCommit) {
+                if planted!(ArmedBeforeCommit) {
                     self.acts.notices.push(Notice::Armed { resource: name.clone(), token, deadline });
                 }
                 Ok(())
@@ -55,8 +53,7 @@ impl Deadman {
                 self.acts.notices.push(Notice::Armed { resource: name.clone(), token, deadline });
                 Ok(())
             }
-            #[cfg(sitegate_mutants)]
-            Tenure::Fencing(_) if planted(Mutant::ArmsDuringFence) => {
+            Tenure::Fencing(_) if planted!(ArmsDuringFence) => {
                 let record = Record { open: Some(token), receipt: resource.receipt.clone() };
                 let save = self.save(name, record);
                 self.resource(name)?.tenure = Tenure::Arming { save, token, incarnation, deadline };

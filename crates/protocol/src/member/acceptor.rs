@@ -1,8 +1,8 @@
 //! The acceptor: promises, votes, and the guard that keeps candidates waiting (docs/protocol.md, "Messages").
 
 use alloc::vec::Vec;
-#[cfg(sitegate_mutants)]
-use sitegate_mutant::{Mutant, planted};
+
+use sitegate_mutant::planted;
 
 use super::Member;
 use crate::event::Note;
@@ -38,17 +38,15 @@ impl Member {
             return;
         }
         let promised = self.register(&key).map_or(Ballot::ZERO, Register::promised);
-        let again = ballot == promised && self.answered.get(&key) == Some(&(ballot, nonce));
-        #[cfg(sitegate_mutants)]
-        let again = again || (ballot == promised && planted(Mutant::RecoveredPromiseAnswered));
-        if again {
+        if ballot == promised
+            && (self.answered.get(&key) == Some(&(ballot, nonce)) || planted!(RecoveredPromiseAnswered))
+        {
             return self.reply_promise(from, nonce, key, ballot);
         }
         if self.leaps(&key, ballot) {
             return;
         }
-        #[cfg(sitegate_mutants)]
-        let promised = if planted(Mutant::PromiseBelowPromise) { Ballot::ZERO } else { promised };
+        let promised = if planted!(PromiseBelowPromise) { Ballot::ZERO } else { promised };
         if ballot <= promised || self.is_passed_over(&key, from, ballot) {
             return self.reply(from, nonce, Body::Nack { key, ballot, promised });
         }
@@ -63,8 +61,7 @@ impl Member {
 
     /// Whether `ballot` is so far above all that this register has seen that its proposer must have run wild.
     pub(super) fn leaps(&self, key: &Key, ballot: Ballot) -> bool {
-        #[cfg(sitegate_mutants)]
-        if planted(Mutant::LeapNotChecked) {
+        if planted!(LeapNotChecked) {
             return false;
         }
         let promised = self.register(key).map_or(Ballot::ZERO, Register::promised);
@@ -84,9 +81,8 @@ impl Member {
     /// The lease that keeps `candidate` waiting: of anybody but itself, unless an operator attested it dead.
     fn guard_against(&self, ticket: &TicketName, candidate: MemberId, now: Now) -> Option<(MemberId, Guard)> {
         let (holder, token, guard) = self.support.guard_of(ticket)?;
-        let attested = self.intent(ticket).is_some_and(|intent| intent.attests(token));
-        #[cfg(sitegate_mutants)]
-        let attested = attested || planted(Mutant::GuardIgnored);
+        let attested =
+            self.intent(ticket).is_some_and(|intent| intent.attests(token)) || planted!(GuardIgnored);
         (holder != candidate && !attested && !guard.is_over(now)).then_some((holder, guard))
     }
 
@@ -231,9 +227,8 @@ impl Member {
             return false;
         };
         let unwanted = |intent: &Intent| intent.paused || intent.wanted == Wanted::Revoked;
-        let voted = self.register(key).and_then(Register::accepted).is_some_and(|a| a.ballot == ballot);
-        #[cfg(sitegate_mutants)]
-        let voted = voted || planted(Mutant::ForbiddenAccepted);
+        let voted = self.register(key).and_then(Register::accepted).is_some_and(|a| a.ballot == ballot)
+            || planted!(ForbiddenAccepted);
         tenancy.token == Token::of(ballot)
             && !voted
             && (self.intent(ticket).is_some_and(unwanted)

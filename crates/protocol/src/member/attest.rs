@@ -2,8 +2,8 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
-#[cfg(sitegate_mutants)]
-use sitegate_mutant::{Mutant, planted};
+
+use sitegate_mutant::planted;
 
 use super::Member;
 use super::command::Stage;
@@ -32,8 +32,7 @@ impl Member {
 
     /// Whether a site that an operator vouches to be dead has been heard since, here.
     pub(super) fn is_heard_since(&self, site: MemberId, since: Now) -> bool {
-        #[cfg(sitegate_mutants)]
-        if planted(Mutant::AttestedUnheard) {
+        if planted!(AttestedUnheard) {
             return false;
         }
         site == self.settings.me || self.peers.get(&site).is_some_and(|peer| peer.heard >= Some(since))
@@ -45,8 +44,7 @@ impl Member {
         let wait = timing.heartbeat.times(3).plus(timing.retry());
         let Some(pending) = self.commands.get(&id) else { return };
         let Command::AttestDead(site, _) = pending.command else { return };
-        #[cfg(sitegate_mutants)]
-        let wait = if planted(Mutant::AttestedUnheard) { crate::time::Span::ZERO } else { wait };
+        let wait = if planted!(AttestedUnheard) { crate::time::Span::ZERO } else { wait };
         if self.is_heard_since(site, since) {
             return self.answer(id, Reply::Refused(CommandRefusal::Heard(site)));
         }

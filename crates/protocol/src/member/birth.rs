@@ -1,8 +1,8 @@
 //! Birth: a member votes only when all have met (docs/protocol.md, "Birth").
 
 use alloc::collections::{BTreeMap, BTreeSet};
-#[cfg(sitegate_mutants)]
-use sitegate_mutant::{Mutant, planted};
+
+use sitegate_mutant::planted;
 
 use super::{Member, Standing};
 use crate::durable::{Duty, Record};
@@ -32,12 +32,11 @@ impl Member {
     pub(super) fn ask_birth(&mut self, now: Now) {
         let Standing::Unborn(birth) = &self.standing else { return };
         let ask = birth.ask;
-        #[cfg(sitegate_mutants)]
-        let confirmed = birth.confirmed.clone();
         // Who has confirmed the list may have been born since, and somebody else have gone for good.
         for other in self.settings.clone().others() {
-            #[cfg(sitegate_mutants)]
-            if planted(Mutant::ConfirmedNotAskedAgain) && confirmed.contains(&other) {
+            if planted!(ConfirmedNotAskedAgain)
+                && matches!(&self.standing, Standing::Unborn(birth) if birth.confirmed.contains(&other))
+            {
                 continue;
             }
             self.send(other, Body::Meet { ask });
@@ -86,18 +85,15 @@ impl Member {
         let n = self.settings.n();
         let Standing::Unborn(birth) = &mut self.standing else { return };
         let met = all.len();
-        #[cfg(sitegate_mutants)]
-        let met = if planted(Mutant::BirthByMajority) && met >= self.settings.majority() { n } else { met };
+        let met = if planted!(BirthByMajority) && met >= self.settings.majority() { n } else { met };
         if ask != birth.ask || *identities != all || met != n {
             return;
         }
         birth.confirmed.insert(from);
-        let needed = n - 1;
-        #[cfg(sitegate_mutants)]
-        let needed = match () {
-            () if planted(Mutant::BirthByMajority) => self.settings.majority() - 1,
-            () if planted(Mutant::BirthByOne) => 1,
-            () => needed,
+        let needed = match n - 1 {
+            _ if planted!(BirthByMajority) => self.settings.majority() - 1,
+            _ if planted!(BirthByOne) => 1,
+            others => others,
         };
         if birth.confirmed.len() == needed {
             self.be_born(now, Identities { epoch: Epoch(0), of: all });

@@ -1,6 +1,8 @@
 //! A site that would hold a ticket: when it tries, what it checks first, and what it makes of what it finds
 //! (docs/protocol.md, "Who acquires").
 
+use sitegate_mutant::planted;
+
 use super::Member;
 use super::acceptor::Parked;
 use super::proposer::{Aim, Decision, Found, Phase, Round};
@@ -15,8 +17,6 @@ use crate::timer::Soonest;
 use crate::value::{
     Intent, Key, Ownership, Proof, Standby, StandbyMode, Takeover, Takeovers, Tenancy, Value, Wanted,
 };
-#[cfg(sitegate_mutants)]
-use sitegate_mutant::{Mutant, planted};
 
 /// How long a failed check before acquiring is left alone.
 const CHECK_AGAIN: Span = Span::from_secs(2);
@@ -89,8 +89,10 @@ impl Member {
     fn unfenced_tenure(&self, ticket: &TicketName, local: &Local) -> Option<Token> {
         let held = self.ownership(ticket).held().filter(|t| t.site == self.settings.me).map(|t| t.token);
         let settled = |token| local.receipt >= Some(token) || local.never_armed == Some(token);
-        #[cfg(sitegate_mutants)]
-        if planted(Mutant::TakesOwnUnfenced) || planted(Mutant::WritesOffOwn) {
+        if planted!(TakesOwnUnfenced) {
+            return None;
+        }
+        if planted!(WritesOffOwn) {
             return None;
         }
         held.max(local.hearsay).filter(|&token| !settled(token))
@@ -193,10 +195,7 @@ impl Member {
             }
             let guard = self.support.guard_of(ticket).filter(|(holder, ..)| *holder != me);
             let guard = guard.map(|(_, _, guard)| guard);
-            let confirmed = tenancy.takeover == Takeover::Confirmed;
-            #[cfg(sitegate_mutants)]
-            let confirmed = confirmed && !planted(Mutant::ConfirmedNotAwaited);
-            if confirmed {
+            if tenancy.takeover == Takeover::Confirmed && !planted!(ConfirmedNotAwaited) {
                 // Until a receipt or an attestation; the news of a receipt may have been lost with whoever knew it.
                 let over = now.boot.plus(guard.map_or(Span::ZERO, |guard| guard.remaining(now)));
                 let again = local.looked.map_or(over, |at| at.plus(tenancy.lease()).max(over));
@@ -323,8 +322,7 @@ impl Member {
             // Wishes that may not be chosen yet are completed first, so that nobody acts on one that gets lost.
             let me = self.settings.me;
             for (wish, key) in [(intent, Key::Intent(ticket.clone())), (standby, Key::Standby(me))] {
-                #[cfg(sitegate_mutants)]
-                if planted(Mutant::ActsOnUnchosenWish) {
+                if planted!(ActsOnUnchosenWish) {
                     continue;
                 }
                 if !wish.chosen {
@@ -337,8 +335,7 @@ impl Member {
         let wish = intent.accepted.as_ref().and_then(|a| a.value.intent()).cloned();
         let wish = wish.unwrap_or_else(Intent::initial);
         let mode = standby.accepted.as_ref().and_then(|a| a.value.standby()).map(|s: &Standby| s.mode);
-        #[cfg(sitegate_mutants)]
-        let mode = mode.filter(|_| !planted(Mutant::StandbyIgnored));
+        let mode = mode.filter(|_| !planted!(StandbyIgnored));
         let value = match round.aim {
             Aim::Acquire if mode.unwrap_or(StandbyMode::Online) == StandbyMode::Online => {
                 self.acquisition(now, ticket, round.ballot, &found, &wish)
@@ -389,19 +386,14 @@ impl Member {
             return None;
         };
         let settings = self.settings.tickets.get(ticket)?;
-        let flaps = takeovers.count > settings.takeover_limit;
-        #[cfg(sitegate_mutants)]
-        let flaps = flaps && !planted(Mutant::FlapsForEver);
-        if flaps {
+        if takeovers.count > settings.takeover_limit && !planted!(FlapsForEver) {
             self.note(Note::Flapping(ticket.clone()));
             self.begin_round(now, &Key::Intent(ticket.clone()), 0, Aim::Flap);
             return None;
         }
         let settings = self.settings.tickets.get(ticket)?;
-        let token = Token::of(ballot);
-        #[cfg(sitegate_mutants)]
-        let token =
-            if planted(Mutant::TokenUsedAgain) { found.token().max(Token::of(Ballot::ZERO)) } else { token };
+        let again = planted!(TokenUsedAgain);
+        let token = if again { found.token().max(Token::of(Ballot::ZERO)) } else { Token::of(ballot) };
         Some(Ownership::Held(Tenancy {
             site: self.settings.me,
             incarnation: self.life.incarnation,
@@ -415,8 +407,7 @@ impl Member {
 
     /// Whether `tenancy` of another site may not be taken over before a receipt or an attestation.
     fn waits_for_confirmation(&self, tenancy: &Tenancy, intent: &Intent) -> bool {
-        #[cfg(sitegate_mutants)]
-        if planted(Mutant::ConfirmedNotAwaited) {
+        if planted!(ConfirmedNotAwaited) {
             return false;
         }
         tenancy.site != self.settings.me
@@ -432,9 +423,7 @@ impl Member {
             if local.never_armed == Some(tenancy.token) {
                 return Some(tenancy.takeovers.under(intent.version));
             }
-            let receipt = local.receipt >= Some(tenancy.token);
-            #[cfg(sitegate_mutants)]
-            let receipt = receipt || planted(Mutant::TakesOwnUnfenced);
+            let receipt = local.receipt >= Some(tenancy.token) || planted!(TakesOwnUnfenced);
             return receipt.then(|| tenancy.takeovers.another(intent.version));
         }
         Some(tenancy.takeovers.another(intent.version))

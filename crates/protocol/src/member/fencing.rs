@@ -1,8 +1,8 @@
 //! What the fence daemon says, and what follows (docs/protocol.md, "A site's ticket").
 
 use alloc::vec::Vec;
-#[cfg(sitegate_mutants)]
-use sitegate_mutant::{Mutant, planted};
+
+use sitegate_mutant::planted;
 
 use super::Member;
 use super::tenure::{Progress, Tenure};
@@ -208,9 +208,7 @@ impl Member {
         if let Some((token, deadline)) = report.armed {
             let mine =
                 self.ownership(ticket).held().is_some_and(|t| t.site == self.settings.me && t.token == token);
-            let past = deadline.has_passed(now);
-            #[cfg(sitegate_mutants)]
-            let past = past && !planted(Mutant::ResumesLate);
+            let past = deadline.has_passed(now) && !planted!(ResumesLate);
             if mine && !past && local.receipt < Some(token) {
                 return Some(State::Resuming { token, deadline });
             }

@@ -1,5 +1,7 @@
 //! What a member does with a frame: who is that, and do we live in the same formation? Only then its contents.
 
+use sitegate_mutant::planted;
+
 use super::{Member, Standing};
 use crate::durable::Record;
 use crate::event::Note;
@@ -9,8 +11,6 @@ use crate::mirror::Mirror;
 use crate::mirror::Page;
 use crate::support::Digest;
 use crate::time::Now;
-#[cfg(sitegate_mutants)]
-use sitegate_mutant::{Mutant, planted};
 
 /// How the sender of a frame stands to this member.
 enum Acquaintance {
@@ -26,9 +26,7 @@ impl Member {
     pub(super) fn on_frame(&mut self, now: Now, frame: ValidFrame) {
         let (header, bodies) = frame.into_parts();
         let acquaintance = self.acquaint(now, &header);
-        let addressed = header.to == Some(self.life.nonce);
-        #[cfg(sitegate_mutants)]
-        let addressed = addressed || planted(Mutant::ReplyToAnother);
+        let addressed = header.to == Some(self.life.nonce) || planted!(ReplyToAnother);
         let (from, nonce) = (header.from, header.life.nonce);
         let bodies = bodies.into_iter().filter(|body| addressed || !body.is_reply());
         match acquaintance {
@@ -56,10 +54,7 @@ impl Member {
                 self.reply(header.from, header.life.nonce, Body::Want { keys: alloc::vec::Vec::new() });
                 return Acquaintance::Outsider;
             }
-            let stranger = formation.of.get(&header.from) != Some(&header.identity);
-            #[cfg(sitegate_mutants)]
-            let stranger = stranger && !planted(Mutant::OutsiderCounted);
-            if stranger {
+            if formation.of.get(&header.from) != Some(&header.identity) && !planted!(OutsiderCounted) {
                 self.meet_stranger(now, header);
                 return Acquaintance::Outsider;
             }
@@ -83,11 +78,8 @@ impl Member {
         });
         // Others may have told of this life before it speaks itself: what it told of an earlier one stands.
         let forgot = outlived || told.is_some_and(|(of, lsn)| of != life && header.lsn < lsn);
-        #[cfg(sitegate_mutants)]
-        let forgot = forgot && !(planted(Mutant::HearsayHidesRollback) && known == Some(life));
-        #[cfg(sitegate_mutants)]
-        let forgot = forgot && !planted(Mutant::RollbackNotSeen);
-        if forgot {
+        let hidden = known == Some(life) && planted!(HearsayHidesRollback);
+        if forgot && !hidden && !planted!(RollbackNotSeen) {
             // Before birth it may be another identity, whose lives count from 1.
             let met = self.durable.met.get(&from) == Some(&header.identity);
             if met || self.durable.own.formation.is_some() {
@@ -114,12 +106,8 @@ impl Member {
         }
         peer.life = Some(life);
         peer.answered = None;
-        #[cfg(sitegate_mutants)]
-        let kept = peer.mirror.take().filter(|_| planted(Mutant::MirrorKeptOverRestart));
-        peer.mirror = None;
-        #[cfg(sitegate_mutants)]
-        if kept.is_some() {
-            peer.mirror = kept;
+        if !planted!(MirrorKeptOverRestart) {
+            peer.mirror = None;
         }
         peer.clock = None;
         for parked in self.parked.values_mut() {
@@ -132,10 +120,9 @@ impl Member {
     fn hear(&mut self, now: Now, header: &Header) {
         for &(member, life) in &header.known {
             if member == self.settings.me {
-                let forgot = life.incarnation > self.life.incarnation
-                    || (life.incarnation == self.life.incarnation && life.nonce != self.life.nonce);
-                #[cfg(sitegate_mutants)]
-                let forgot = forgot && !planted(Mutant::RollbackNotSeen);
+                let forgot = (life.incarnation > self.life.incarnation
+                    || (life.incarnation == self.life.incarnation && life.nonce != self.life.nonce))
+                    && !planted!(RollbackNotSeen);
                 if forgot && self.durable.own.formation.is_some() {
                     self.on_rolled_back(life.incarnation, Lsn(0));
                 }
@@ -166,8 +153,7 @@ impl Member {
                 self.on_recover_page(now, from, nonce, after.as_ref(), registers, last, unsure);
             }
             body if self.votes() => self.on_voter_body(now, from, nonce, body),
-            #[cfg(sitegate_mutants)]
-            body if planted(Mutant::OutsiderCounted) && self.standing == Standing::Quarantined => {
+            body if planted!(OutsiderCounted) && self.standing == Standing::Quarantined => {
                 self.on_voter_body(now, from, nonce, body);
             }
             _ => {}
@@ -225,8 +211,7 @@ impl Member {
 
     /// Whether this very process of `member` is the newest that anybody counted so far has told of.
     pub(super) fn is_current(&self, member: MemberId, nonce: Nonce) -> bool {
-        #[cfg(sitegate_mutants)]
-        if planted(Mutant::VoteOfAnotherLife) {
+        if planted!(VoteOfAnotherLife) {
             return true;
         }
         self.nonce_of(member) == Some(nonce)

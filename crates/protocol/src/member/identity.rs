@@ -1,8 +1,8 @@
 //! Identities: who is one of us, and how somebody with a new identity comes back (docs/protocol.md, "Identities").
 
 use alloc::vec::Vec;
-#[cfg(sitegate_mutants)]
-use sitegate_mutant::{Mutant, planted};
+
+use sitegate_mutant::planted;
 
 use super::proposer::{Aim, Decision, Found, Round};
 use super::{Member, Standing};
@@ -55,9 +55,11 @@ impl Member {
     pub(super) fn tell_epoch(&mut self, to: MemberId, nonce: Nonce) {
         let Some(identities) = self.durable.own.formation.clone() else { return };
         let accepted = self.register(&Key::Identities).and_then(|register| register.accepted());
-        let known = self.chosen.get(&Key::Identities).copied();
-        #[cfg(sitegate_mutants)]
-        let known = if planted(Mutant::EpochByOwnVote) { accepted.map(|a| a.ballot) } else { known };
+        let known = if planted!(EpochByOwnVote) {
+            accepted.map(|a| a.ballot)
+        } else {
+            self.chosen.get(&Key::Identities).copied()
+        };
         // Its own vote may be for a ballot that only confirms them, and is not chosen yet.
         let ballot = accepted
             .filter(|a| known == Some(a.ballot) && a.value.identities() == Some(&identities))
@@ -92,8 +94,7 @@ impl Member {
         self.out.begin_epoch();
         self.loopback.retain(|body| !body.is_of_round());
         self.header_durable = false;
-        #[cfg(sitegate_mutants)]
-        if planted(Mutant::EpochBeforeCommit) {
+        if planted!(EpochBeforeCommit) {
             self.header_durable = true;
         }
         let first = before.is_none();
@@ -118,8 +119,7 @@ impl Member {
         if first && !was_out {
             self.note(Note::Born);
         }
-        #[cfg(sitegate_mutants)]
-        if first && !was_out && planted(Mutant::DiskBeforeBirth) {
+        if first && !was_out && planted!(DiskBeforeBirth) {
             return self.begin_voting(now);
         }
         if was_out || first {
@@ -144,8 +144,7 @@ impl Member {
             .filter(|id| *id != self.settings.me)
             .collect();
         for member in changed {
-            #[cfg(sitegate_mutants)]
-            if planted(Mutant::OldIdentityRemembered) {
+            if planted!(OldIdentityRemembered) {
                 continue;
             }
             self.forget_life(member);

@@ -2,8 +2,8 @@
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-#[cfg(sitegate_mutants)]
-use sitegate_mutant::{Mutant, planted};
+
+use sitegate_mutant::planted;
 
 use super::Member;
 use super::tenure::Tenure;
@@ -35,17 +35,14 @@ impl Member {
         for (&id, peer) in &self.peers {
             let Some(life) = peer.life else { continue };
             let vote = tenure.votes.by.get(&id).filter(|vote| vote.nonce == life.nonce).map(|vote| vote.base);
-            let mirror = peer.mirror.as_ref().filter(|mirror| mirror.nonce() == life.nonce);
-            #[cfg(sitegate_mutants)]
-            let mirror = mirror.or(peer.mirror.as_ref().filter(|_| planted(Mutant::MirrorKeptOverRestart)));
+            let current = |mirror: &&Mirror| mirror.nonce() == life.nonce || planted!(MirrorKeptOverRestart);
+            let mirror = peer.mirror.as_ref().filter(current);
             bases.extend(vote.max(mirror.and_then(&ack)));
         }
         let needed = self.settings.majority();
-        #[cfg(sitegate_mutants)]
-        let needed = if planted(Mutant::LeaseByFewer) { needed - 1 } else { needed };
+        let needed = if planted!(LeaseByFewer) { needed - 1 } else { needed };
         let base = kth_newest(&mut bases, needed)?;
-        #[cfg(sitegate_mutants)]
-        if planted(Mutant::HolderIgnoresDrift) {
+        if planted!(HolderIgnoresDrift) {
             return Some(Deadline::after(base, tenure.expire));
         }
         Some(Deadline::after(base, self.settings.timing.drift.at_most(tenure.expire)))
@@ -133,9 +130,7 @@ impl Member {
             return None;
         }
         let target = self.lease_end(ticket, tenure)?;
-        let sooner = shrunk && target.boot < tenure.ordered().boot;
-        #[cfg(sitegate_mutants)]
-        let sooner = sooner && !planted(Mutant::ShrunkExpireUntold);
+        let sooner = shrunk && target.boot < tenure.ordered().boot && !planted!(ShrunkExpireUntold);
         // A shorter E may leave no time at all for now: its next answers will.
         let in_time = !target.has_passed(now) && !tenure.deadline().has_passed(now);
         ((later(target) || sooner) && in_time).then_some(target)

@@ -1,7 +1,6 @@
 //! What a member says: to whom, to which process of it, and whether before the commit that goes with it.
 
-#[cfg(sitegate_mutants)]
-use sitegate_mutant::{Mutant, planted};
+use sitegate_mutant::planted;
 
 use super::Member;
 use crate::ids::{Lsn, MemberId, Nonce};
@@ -31,12 +30,11 @@ impl Member {
             let early = match &body {
                 Body::Prepare { .. } => true,
                 // The next life could use a ballot again whose promise is not durable, and give it another value.
-                Body::Accept { key, .. } => !self.unsaved.contains_key(key),
+                Body::Accept { key, .. } => {
+                    !self.unsaved.contains_key(key) || planted!(AcceptBeforeOwnPromise)
+                }
                 _ => false,
             };
-            #[cfg(sitegate_mutants)]
-            let early =
-                early || (planted(Mutant::AcceptBeforeOwnPromise) && matches!(body, Body::Accept { .. }));
             let urgency = if early { Urgency::Proposal } else { Urgency::AfterCommit };
             self.out.sends.push(Send { to, urgency, address: Address::Whoever, body });
         }
@@ -60,12 +58,10 @@ impl Member {
             self.loopback.push_back(body);
         } else {
             let address = Address::Process(nonce);
-            let urgency = Urgency::AfterCommit;
-            #[cfg(sitegate_mutants)]
             let urgency = match body {
-                Body::Accepted { .. } if planted(Mutant::VoteBeforeCommit) => Urgency::Proposal,
-                Body::Promise { .. } if planted(Mutant::PromiseBeforeCommit) => Urgency::Proposal,
-                _ => urgency,
+                Body::Accepted { .. } if planted!(VoteBeforeCommit) => Urgency::Proposal,
+                Body::Promise { .. } if planted!(PromiseBeforeCommit) => Urgency::Proposal,
+                _ => Urgency::AfterCommit,
             };
             self.out.sends.push(Send { to, urgency, address, body });
         }

@@ -3,8 +3,8 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-#[cfg(sitegate_mutants)]
-use sitegate_mutant::{Mutant, planted};
+
+use sitegate_mutant::planted;
 
 use super::Member;
 use super::votes::Votes;
@@ -111,12 +111,8 @@ impl Member {
         let promised = self.register(key).map_or(Ballot::ZERO, Register::promised);
         let seen = self.contention.get(key).map_or(0, |contention| contention.round);
         let ballot = Ballot { round: promised.round.max(seen), member: 0 }.next(self.settings.me);
-        #[cfg(sitegate_mutants)]
-        let ballot = if planted(Mutant::BallotUsedAgain) && promised.is_of(self.settings.me) {
-            promised
-        } else {
-            ballot
-        };
+        let ballot =
+            if planted!(BallotUsedAgain) && promised.is_of(self.settings.me) { promised } else { ballot };
         let round = Round {
             ballot,
             rank,
@@ -241,19 +237,14 @@ impl Member {
         promises: &'a BTreeMap<MemberId, Promised>,
         report: impl Fn(&'a Promised, &Key) -> Option<&'a Accepted>,
     ) -> Found {
-        let newest = promises.values().filter_map(|p| report(p, key)).max_by_key(|a| a.ballot);
-        #[cfg(sitegate_mutants)]
-        let newest = match planted(Mutant::LowestValue) {
-            true => promises.values().filter_map(|p| report(p, key)).min_by_key(|a| a.ballot),
-            false => newest,
-        };
+        let all = promises.values().filter_map(|p| report(p, key));
+        let newest =
+            if planted!(LowestValue) { all.min_by_key(|a| a.ballot) } else { all.max_by_key(|a| a.ballot) };
         let ballot = newest.map(|a| a.ballot);
         let reported = promises.values().filter_map(|p| report(p, key));
         let votes = reported
             .filter(|a| {
-                let adopted = a.adopted;
-                #[cfg(sitegate_mutants)]
-                let adopted = adopted && !planted(Mutant::AdoptedIsVote);
+                let adopted = a.adopted && !planted!(AdoptedIsVote);
                 Some(a.ballot) == ballot && !adopted
             })
             .count();
@@ -410,9 +401,8 @@ impl Member {
                     return None;
                 }
                 let attempt = votes.begin_attempt(now);
-                #[cfg(sitegate_mutants)]
                 if let Value::Ownership(Ownership::Held(tenancy)) = value
-                    && planted(Mutant::TwoValues)
+                    && planted!(TwoValues)
                 {
                     tenancy.takeovers.count += 1;
                 }

@@ -3,8 +3,8 @@
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-#[cfg(sitegate_mutants)]
-use sitegate_mutant::{Mutant, planted};
+
+use sitegate_mutant::planted;
 
 use super::Member;
 use super::proposer::Phase;
@@ -71,10 +71,7 @@ impl Member {
             self.note(bar.map_or(Note::Unbarred, Note::Barred));
             self.pulse.bar = bar;
         }
-        let again = bar == Some(Bar::Fence);
-        #[cfg(sitegate_mutants)]
-        let again = again && !planted(Mutant::OrderNotRepeated);
-        if again {
+        if bar == Some(Bar::Fence) && !planted!(OrderNotRepeated) {
             self.extend_again(now);
         }
         let smallest = self.smallest_expire();
@@ -88,9 +85,8 @@ impl Member {
             self.pulse.sent.pop_front();
         }
         self.pulse.sent.push_back((seq, now));
-        #[cfg(sitegate_mutants)]
-        let bar = bar.filter(|_| !planted(Mutant::HeartbeatWhileBarred));
-        let body = if bar.is_some() { Body::Ping { seq } } else { Body::Heartbeat { seq } };
+        let barred = bar.is_some() && !planted!(HeartbeatWhileBarred);
+        let body = if barred { Body::Ping { seq } } else { Body::Heartbeat { seq } };
         self.send_to_all(&body);
         self.timers.set_boot(Timer::Heartbeat, now.boot.plus(self.settings.timing.heartbeat));
     }
@@ -111,16 +107,12 @@ impl Member {
         // this process did.
         let beats = self.settings.timing.heartbeat.times(2);
         let stall = smallest.divided(4).max(smallest.divided(8).plus(beats));
-        let stands = now.since_at_most(self.pulse.last_commit) > stall;
-        #[cfg(sitegate_mutants)]
-        let stands = stands && !planted(Mutant::DiskNotWatched);
-        if stands {
+        if now.since_at_most(self.pulse.last_commit) > stall && !planted!(DiskNotWatched) {
             return Some(Bar::Disk);
         }
-        let silent = !self.fence.is_up() || self.fence_owes_for(now, smallest.divided(4));
-        #[cfg(sitegate_mutants)]
-        let silent = silent && !planted(Mutant::FenceNotWatched);
-        if silent {
+        if (!self.fence.is_up() || self.fence_owes_for(now, smallest.divided(4)))
+            && !planted!(FenceNotWatched)
+        {
             return Some(Bar::Fence);
         }
         let unheard = match self.majority_answered() {
@@ -165,8 +157,7 @@ impl Member {
         clock: Boot,
     ) {
         let Some(base) = self.answered(from, seq) else { return };
-        #[cfg(sitegate_mutants)]
-        let base = if planted(Mutant::AckFromReceipt) { now } else { base };
+        let base = if planted!(AckFromReceipt) { now } else { base };
         let Some(peer) = self.peers.get_mut(&from) else { return };
         let known = peer.mirror.as_mut().is_some_and(|mirror| mirror.ack(Digest(support), base));
         if !known {
@@ -244,9 +235,7 @@ impl Member {
     /// The acceptor takes the question for a heartbeat, so it is bound by what bars those. The heartbeat before it serves as
     /// its number: counting from when that was sent is on the safe side.
     fn ask_page(&mut self, now: Now, from: MemberId, after: Option<TicketName>) {
-        let barred = self.find_bar(now).is_some();
-        #[cfg(sitegate_mutants)]
-        let barred = barred && !planted(Mutant::ListAskWhileBarred);
+        let barred = self.find_bar(now).is_some() && !planted!(ListAskWhileBarred);
         let seq = (!barred).then_some(self.pulse.seq);
         self.send(from, Body::ListAsk { seq, after });
     }
@@ -260,10 +249,7 @@ impl Member {
         after: Option<TicketName>,
     ) {
         let Some(life) = self.peers.get(&from).and_then(|peer| peer.life) else { return };
-        let renews = seq.is_some();
-        #[cfg(sitegate_mutants)]
-        let renews = renews && !planted(Mutant::ListAskRenewsNothing);
-        if renews {
+        if seq.is_some() && !planted!(ListAskRenewsNothing) {
             self.support.heartbeat(from, life.incarnation, now);
         }
         let Page { entries, digest, last } = self.support.page(from, after.as_ref());
@@ -272,8 +258,7 @@ impl Member {
 
     pub(super) fn on_listing(&mut self, now: Now, from: MemberId, seq: Option<u64>, page: Page) {
         let base = seq.and_then(|seq| self.answered(from, seq));
-        #[cfg(sitegate_mutants)]
-        let base = if planted(Mutant::ListingFromReceipt) { base.map(|_| now) } else { base };
+        let base = if planted!(ListingFromReceipt) { base.map(|_| now) } else { base };
         let next = page.entries.last().map(|(ticket, _)| ticket.clone());
         let unwanted: Vec<(TicketName, Ballot)> =
             page.entries.iter().filter(|(ticket, _)| !self.renews(ticket)).take(LIST_PAGE).cloned().collect();

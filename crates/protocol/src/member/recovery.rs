@@ -2,8 +2,8 @@
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-#[cfg(sitegate_mutants)]
-use sitegate_mutant::{Mutant, planted};
+
+use sitegate_mutant::planted;
 
 use super::{Member, Standing};
 use crate::durable::{Duty, Record};
@@ -101,9 +101,7 @@ impl Member {
 
     /// The asker's life is written down with this step, before the answer leaves.
     pub(super) fn on_recover_ask(&mut self, from: MemberId, nonce: Nonce, after: Option<Key>) {
-        let unsure = !self.votes();
-        #[cfg(sitegate_mutants)]
-        let unsure = unsure && !planted(Mutant::UnsureWitness);
+        let unsure = !self.votes() && !planted!(UnsureWitness);
         if self.durable.own.formation.is_none() || self.standing == Standing::Quarantined {
             return;
         }
@@ -159,8 +157,7 @@ impl Member {
         }
         let n = self.settings.n();
         let needed = witnesses(n);
-        #[cfg(sitegate_mutants)]
-        let needed = if planted(Mutant::RecoveryFromFewer) { needed - 1 } else { needed };
+        let needed = if planted!(RecoveryFromFewer) { needed - 1 } else { needed };
         if sure >= needed || all == n - 1 {
             self.note(Note::Recovered);
             self.finish_recovery(now);
@@ -185,10 +182,7 @@ impl Member {
             register.recover(&own);
             self.register_changed(&key, register, Some(now));
         }
-        let settles = self.durable.own.duty == Duty::Settle;
-        #[cfg(sitegate_mutants)]
-        let settles = settles && !planted(Mutant::SettlingSkipped);
-        if settles {
+        if self.durable.own.duty == Duty::Settle && !planted!(SettlingSkipped) {
             self.standing = Standing::Settling { since: now };
             let mut soonest = Soonest::default();
             soonest.guard(crate::time::Guard::after(now, self.longest_guard()), now);

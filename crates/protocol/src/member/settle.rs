@@ -1,6 +1,8 @@
 //! Confirming wishes by ownership rounds: once one that began after the wish was chosen has chosen something, no older
 //! proposal can be chosen any more (docs/protocol.md, "When a wish is confirmed").
 
+use sitegate_mutant::planted;
+
 use super::Member;
 use super::proposer::{Aim, Phase};
 use super::ticket::Local;
@@ -9,8 +11,6 @@ use crate::message::{Body, RequestId};
 use crate::time::Now;
 use crate::timer::Soonest;
 use crate::value::{Intent, Key, Ownership, Proof, Takeover, Wanted};
-#[cfg(sitegate_mutants)]
-use sitegate_mutant::{Mutant, planted};
 
 /// Requests of one ticket that wait here; one a member and command is enough.
 const WAITERS_MAX: usize = 64;
@@ -109,9 +109,7 @@ impl Member {
     fn dismiss_waiters(&self, now: Now, local: &mut Local) {
         let patience = self.asks_again().times(2 * self.settings.sites().count() as u64);
         local.waiters.retain(|waiter| {
-            let asks = now.since_at_most(waiter.heard) < patience;
-            #[cfg(sitegate_mutants)]
-            let asks = asks || planted(Mutant::WaitersForEver);
+            let asks = now.since_at_most(waiter.heard) < patience || planted!(WaitersForEver);
             asks && self.is_current(waiter.to, waiter.nonce)
         });
     }
@@ -158,8 +156,7 @@ impl Member {
             return found;
         }
         if mine {
-            #[cfg(sitegate_mutants)]
-            if planted(Mutant::WritesOffOwn) {
+            if planted!(WritesOffOwn) {
                 return free(Proof::Waited);
             }
             let never_armed = local.is_some_and(|local| local.never_armed == Some(tenancy.token));
@@ -188,8 +185,7 @@ impl Member {
         ballot: crate::ids::Ballot,
     ) {
         let (answered, waiting) = core::mem::take(&mut local.waiters).into_iter().partition(|w| {
-            #[cfg(sitegate_mutants)]
-            if planted(Mutant::EarlierRoundConfirms) {
+            if planted!(EarlierRoundConfirms) {
                 return true;
             }
             w.after < ballot

@@ -1,8 +1,8 @@
 //! A tenure of this site: what it keeps, why it is proposed anew, and what becomes of ill resources.
 
 use alloc::collections::BTreeSet;
-#[cfg(sitegate_mutants)]
-use sitegate_mutant::{Mutant, planted};
+
+use sitegate_mutant::planted;
 
 use super::Member;
 use super::proposer::Aim;
@@ -18,7 +18,7 @@ use crate::value::{Key, Ownership, Tenancy, Wanted};
 /// A ticket held so long has settled: its takeovers are forgiven.
 pub(super) const FORGIVEN_AFTER: Span = Span::from_secs(3600);
 
-#[cfg(sitegate_mutants)]
+/// Longer ago than anything, for a planted bug.
 const EVER: Now = Now { boot: Boot(0), raw: crate::time::Raw(0) };
 
 /// One tenure of this site.
@@ -122,8 +122,7 @@ impl Tenure {
     /// This deadline is on its way to the fence daemon.
     pub(super) fn order(&mut self, deadline: Deadline, now: Now) {
         self.ordered = deadline;
-        #[cfg(sitegate_mutants)]
-        if planted(Mutant::MergedOrdersOwed) && self.owed.is_some() {
+        if planted!(MergedOrdersOwed) && self.owed.is_some() {
             self.owed = Some(EVER);
         }
         self.owed.get_or_insert(now);
@@ -132,8 +131,7 @@ impl Tenure {
     /// The fence daemon has taken over this deadline; a later one may be on its way to it, and may take as long again.
     pub(super) fn acknowledge(&mut self, deadline: Deadline, now: Now) {
         self.acknowledged = Some(deadline);
-        #[cfg(sitegate_mutants)]
-        if planted(Mutant::MergedOrdersOwed) && self.owed == Some(EVER) {
+        if planted!(MergedOrdersOwed) && self.owed == Some(EVER) {
             return;
         }
         self.owed = (deadline != self.ordered).then_some(now);
@@ -141,8 +139,7 @@ impl Tenure {
 
     /// The fence daemon has refused to extend: what it had taken before stays in force.
     pub(super) fn refused(&mut self) {
-        #[cfg(sitegate_mutants)]
-        if planted(Mutant::RefusalOwed) {
+        if planted!(RefusalOwed) {
             return;
         }
         self.owed = None;
@@ -260,8 +257,7 @@ impl Member {
     /// longer one is on its way to it. To be asked when the terms are proposed, not only when the round begins: the
     /// configuration may be another one by then.
     pub(super) fn may_propose(&self, ticket: &TicketName, tenure: &Tenure, expire: Span) -> bool {
-        #[cfg(sitegate_mutants)]
-        if planted(Mutant::ShrunkExpireUntold) {
+        if planted!(ShrunkExpireUntold) {
             return true;
         }
         tenure.expire <= expire
@@ -431,8 +427,7 @@ impl Member {
             _ => FenceReason::Release,
         };
         self.order(Order::Fence(ticket.clone(), tenure.terms.token, reason), None);
-        #[cfg(sitegate_mutants)]
-        if planted(Mutant::ReleasesUnfenced) {
+        if planted!(ReleasesUnfenced) {
             return State::Stopped { token: tenure.terms.token, lost: false };
         }
         State::Leaving(tenure, why, Stage::Fencing)

@@ -2,8 +2,8 @@
 //! "A site's ticket").
 
 use alloc::vec::Vec;
-#[cfg(sitegate_mutants)]
-use sitegate_mutant::{Mutant, planted};
+
+use sitegate_mutant::planted;
 
 use super::Member;
 use super::candidate::Readiness;
@@ -185,10 +185,7 @@ impl Member {
         deadline: Deadline,
         soonest: &mut Soonest,
     ) -> State {
-        let past = deadline.has_passed(now);
-        #[cfg(sitegate_mutants)]
-        let past = past && !planted(Mutant::ResumesLate);
-        if past {
+        if deadline.has_passed(now) && !planted!(ResumesLate) {
             self.end_own_round(ticket);
             self.order(Order::Fence(ticket.clone(), token, FenceReason::Lost), None);
             return State::Fencing { token, reason: FenceReason::Lost };
@@ -206,10 +203,7 @@ impl Member {
         local: &mut Local,
         soonest: &mut Soonest,
     ) -> State {
-        let past = tenure.deadline().has_passed(now);
-        #[cfg(sitegate_mutants)]
-        let past = past && !planted(Mutant::ForeverHeld);
-        if past {
+        if tenure.deadline().has_passed(now) && !planted!(ForeverHeld) {
             return self.lose(ticket, &tenure, FenceReason::Lost);
         }
         if self.intent(ticket).is_some_and(|intent| intent.attests(tenure.terms.token)) {
@@ -267,8 +261,7 @@ impl Member {
         tenure: &mut Tenure,
         soonest: &mut Soonest,
     ) -> bool {
-        #[cfg(sitegate_mutants)]
-        if planted(Mutant::ActsOnUnchosenWish) {
+        if planted!(ActsOnUnchosenWish) {
             return true;
         }
         let Some(key) = wish.filter(|key| !self.is_chosen(key)) else { return true };

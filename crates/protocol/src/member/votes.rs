@@ -3,8 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-#[cfg(sitegate_mutants)]
-use sitegate_mutant::{Mutant, planted};
+use sitegate_mutant::planted;
 
 use crate::ids::{MemberId, Nonce};
 use crate::time::Now;
@@ -43,9 +42,7 @@ impl Votes {
     /// Counts an answer to `attempt`; later bases win.
     pub(super) fn count(&mut self, from: MemberId, nonce: Nonce, attempt: u32) {
         let Some(&(_, base)) = self.attempts.iter().find(|(number, _)| *number == attempt) else { return };
-        #[cfg(sitegate_mutants)]
-        let base =
-            self.attempts.last().filter(|_| planted(Mutant::VoteFromLastAttempt)).map_or(base, |last| last.1);
+        let base = self.attempts.last().filter(|_| planted!(VoteFromLastAttempt)).map_or(base, |last| last.1);
         let newer = self.by.get(&from).is_none_or(|vote| vote.nonce != nonce || vote.base < base);
         if newer {
             self.by.insert(from, BallotVote { nonce, base });

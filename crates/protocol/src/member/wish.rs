@@ -3,8 +3,8 @@
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-#[cfg(sitegate_mutants)]
-use sitegate_mutant::{Mutant, planted};
+
+use sitegate_mutant::planted;
 
 use super::Member;
 use super::command::{Pending, Question, Stage};
@@ -184,8 +184,7 @@ impl Member {
         };
         let stage = match command {
             Command::Grant(..) | Command::Move(..) => Stage::Awaiting,
-            #[cfg(sitegate_mutants)]
-            Command::Revoke(_) | Command::Pause(_) if planted(Mutant::RevokeConfirmedByRead) => {
+            Command::Revoke(_) | Command::Pause(_) if planted!(RevokeConfirmedByRead) => {
                 return self.answer(id, Reply::Done(Done::Free(seen)));
             }
             Command::Revoke(ticket) | Command::Pause(ticket) => {
