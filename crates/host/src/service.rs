@@ -1,4 +1,4 @@
-//! Words to the service manager (sd_notify(3)), which are never waited with: systemd reads its socket when it gets to it, and a
+//! Messages to the service manager (sd_notify(3)). Sending never blocks: systemd reads its socket when it gets to it, and a
 //! daemon that waits until there is room does nothing else meanwhile.
 
 use std::ffi::OsStr;

@@ -272,7 +272,7 @@ impl Intent {
 /// Whether anybody should hold a ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Wanted {
-    /// Somebody should, `preferred` rather than others.
+    /// Somebody should, preferably `preferred`.
     Managed {
         /// Asked first.
         preferred: Option<MemberId>,

@@ -95,7 +95,7 @@ fn value_text(value: &Value) -> String {
 
 fn intent_text(intent: &Intent) -> String {
     let wanted = match intent.wanted {
-        Wanted::Managed { preferred: Some(site) } => format!("Managed, rather by {}", name(site)),
+        Wanted::Managed { preferred: Some(site) } => format!("Managed, prefers {}", name(site)),
         Wanted::Managed { preferred: None } => "Managed".into(),
         Wanted::Revoked => "Revoked".into(),
     };

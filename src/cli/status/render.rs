@@ -103,7 +103,7 @@ fn until(ticket: &TicketStatus, here: bool) -> String {
 
 fn wanted(ticket: &TicketStatus) -> String {
     match (ticket.wanted.as_str(), &ticket.preferred) {
-        ("managed", Some(site)) => format!("rather at {site}"),
+        ("managed", Some(site)) => format!("prefers {site}"),
         ("managed", None) => "at any site".to_owned(),
         ("unset", _) => "never granted".to_owned(),
         (other, _) => other.to_owned(),
@@ -213,9 +213,9 @@ mod tests {
              lyon      site        NO, for 12 s    standby, QUARANTINED: its identity is not the formation's, connection refused\n\
              tiebreak  arbitrator  yes, 0.2 s ago\n\
              \n\
-             TICKET     HOLDER  TOKEN  UNTIL                   WANTED           NOTES\n\
-             db         paris   257    2.8 s more, or renewed  rather at paris  lyon waits for the guard to end\n\
-             web/front  -       -      -                       never granted    PAUSED, not here: its check failed, \
+             TICKET     HOLDER  TOKEN  UNTIL                   WANTED         NOTES\n\
+             db         paris   257    2.8 s more, or renewed  prefers paris  lyon waits for the guard to end\n\
+             web/front  -       -      -                       never granted  PAUSED, not here: its check failed, \
              round to settle, agreed: nobody yet, never held\n\
              \n\
              warning: lyon is not reachable\n\

@@ -96,9 +96,9 @@ impl Scene {
             (None, "unset") => format!("Nobody has ever asked for {ticket}, and nobody holds it{sure}."),
             (None, _) if *paused => format!("{ticket} is paused, and nobody holds it{sure}."),
             (None, _) => match preferred {
-                Some(site) => format!(
-                    "{ticket} should be held, by {site} rather than others, but nobody holds it{sure}."
-                ),
+                Some(site) => {
+                    format!("{ticket} should be held, preferably by {site}, but nobody holds it{sure}.")
+                }
                 None => format!("{ticket} should be held, but nobody holds it{sure}."),
             },
         }

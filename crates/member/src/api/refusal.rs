@@ -61,7 +61,7 @@ impl Told<'_> {
             CommandRefusal::NothingHeld(id) => format!("{} holds nothing that could be attested", name(id)),
             CommandRefusal::Overruled => "another command has changed the wish since".into(),
             CommandRefusal::WentTo(id) => {
-                format!("{} has got {ticket}; the wish that it should rather be at {site} stays", name(id))
+                format!("{} holds {ticket} now; {site} stays the preferred site", name(id))
             }
             CommandRefusal::NotQuarantined(id) => {
                 format!("{} is not in quarantine, or was not heard with its new identity", name(id))

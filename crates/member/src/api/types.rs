@@ -73,7 +73,7 @@ pub struct TicketStatus {
     pub ticket: String,
     /// `managed`: somebody should hold it; `revoked`: nobody; `unset`: nobody has ever said.
     pub wanted: String,
-    /// Who should hold it rather than others.
+    /// The preferred site.
     pub preferred: Option<String>,
     /// Whether new tenures are held off.
     pub paused: bool,

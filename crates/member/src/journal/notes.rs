@@ -234,7 +234,7 @@ fn intent(ticket: &TicketName, intent: &Intent, names: &Names) -> String {
     let mut text = match intent.wanted {
         Wanted::Revoked => format!("{ticket} is revoked: nobody should hold it"),
         Wanted::Managed { preferred: Some(site) } => {
-            format!("{ticket} should be held, rather by {}", names.name(site))
+            format!("{ticket} should be held, preferably by {}", names.name(site))
         }
         Wanted::Managed { preferred: None } => format!("{ticket} should be held"),
     };

@@ -75,7 +75,7 @@ impl Budget {
     }
 }
 
-/// Where the exploration begins. All members are born and vote, and know the wish that site 1 should rather hold the ticket.
+/// Where the exploration begins. All members are born and vote, and know that site 1 is the preferred site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Begin {
     /// Site 1 has just been told to take it, and asks for promises.
