@@ -1,21 +1,12 @@
 //! `sitegate run` with a real fence daemon, as an ordinary user (docs/cli.md, "Running under a ticket").
 
-#[path = "support/fence_site.rs"]
-#[allow(dead_code, reason = "shared with the tests of the client, which use more of it")]
-mod fence_site;
-#[path = "support/programs.rs"]
-mod programs;
-#[path = "support/terms.rs"]
-#[allow(dead_code, reason = "shared with the tests of the client, which use more of it")]
-mod terms;
-
 use std::fs::{self, File};
 use std::process::{Child, Command, Stdio};
 
-use fence_site::{FenceSite, ahead};
 use rustix::process::{Pid, Signal, kill_process};
 use sitegate_client::now;
-use terms::{FAR_MS, db, eventually, is_alive};
+use sitegate_test_support::fence_site::{FenceSite, ahead};
+use sitegate_test_support::terms::{self, FAR_MS, db, eventually, is_alive};
 
 /// `sitegate run` under way.
 struct Run(Child);

@@ -1,14 +1,5 @@
 //! Clients against a real fence daemon: the library, and the examples of docs/clients.md as they are run.
 
-#[path = "../../../tests/support/fence_site.rs"]
-#[allow(dead_code, reason = "shared with the tests of the command line, which use more of it")]
-mod fence_site;
-#[path = "../../../tests/support/programs.rs"]
-mod programs;
-#[path = "../../../tests/support/terms.rs"]
-#[allow(dead_code, reason = "shared with the tests of the command line, which use more of it")]
-mod terms;
-
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -16,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use fence_site::{FenceSite, ahead};
 use sitegate_client::{NotHeld, Token, Watch, now};
-use terms::{FAR_MS, db, eventually, revoked};
+use sitegate_test_support::fence_site::{FenceSite, ahead};
+use sitegate_test_support::terms::{FAR_MS, db, eventually, revoked};
 
 #[tokio::test]
 async fn a_watch_follows_the_tenure_and_its_deadline() {

@@ -24,7 +24,7 @@ use sitegate_protocol::{
     Ballot, Body, Epoch, Frame, Header, Identities, Identity, Incarnation, Key, Life, Lsn, MemberId, Nonce,
     Record, Start, Store as _, TicketName, ValidFrame,
 };
-use support::PATIENCE;
+use sitegate_test_support::wait::PATIENCE;
 use support::formation::Formation;
 
 const IDENTITY: Identity = Identity(7);

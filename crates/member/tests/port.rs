@@ -15,10 +15,11 @@ use sitegate_member::wire::{Answer, Hello, Lane, PACKET_BYTES_MAX, Packet, Refus
 use sitegate_protocol::{
     Body, Boot, Epoch, Frame, Header, Identity, Incarnation, Life, Lsn, MemberId, Nonce,
 };
+use sitegate_test_support::wait::PATIENCE;
 use support::authority::Authority;
 use support::formation::{Daemon, Formation, MemberFiles, enter, formation_toml, free_port};
 use support::http::{ask, get, post};
-use support::{PATIENCE, wait_for};
+use support::wait_for;
 
 /// Not a test: the daemons of the tests enter here.
 #[test]

@@ -5,8 +5,9 @@ mod support;
 use std::os::unix::net::UnixDatagram;
 
 use rustix::process::Signal;
+use sitegate_test_support::wait::PATIENCE;
 use support::formation::{Formation, enter};
-use support::{PATIENCE, wait_for};
+use support::wait_for;
 
 /// Not a test: the daemons of the tests enter here.
 #[test]

@@ -2,20 +2,13 @@
 
 #[path = "site/ground.rs"]
 mod ground;
-#[path = "../../member/tests/support/http.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared with the tests of the member, which use more of it")]
-mod http;
-#[path = "../../../tests/support/programs.rs"]
-mod programs;
 
 use std::fs;
 use std::time::Duration;
 
-use ground::{Ground, Process, SITES, full_pipe, wait_for};
+use ground::{Ground, Process, SITES, full_pipe};
 use serde_json::json;
-
-/// How long anything may take before a test fails: far longer than it does on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+use sitegate_test_support::wait::wait_for;
 
 /// All sites, and fence daemons for these.
 fn started(fenced: &[&str]) -> (Ground, Vec<Process>, Vec<Process>) {

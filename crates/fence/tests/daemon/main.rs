@@ -12,8 +12,6 @@ mod restart;
 mod site;
 mod socket;
 mod strays;
-#[path = "../../../../tests/support/terms.rs"]
-mod terms;
 mod trial;
 mod units;
 mod watchdog;

@@ -18,7 +18,7 @@ use sitegate_host::cgroup::Cgroup;
 use sitegate_host::sweep::{Sweeper, Target};
 use tempfile::TempDir;
 
-pub(crate) use crate::terms::*;
+pub(crate) use sitegate_test_support::terms::{FAR_MS, SOON, db, eventually, is_alive, name, revoked};
 
 pub(crate) struct Site {
     pub(crate) dir: TempDir,

@@ -7,28 +7,14 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use sitegate_test_support::http::{Answer, Unix};
+use sitegate_test_support::programs::program;
+use sitegate_test_support::wait::wait_for;
 use tempfile::TempDir;
-
-use crate::PATIENCE;
-use crate::http::{Answer, Unix};
-use crate::programs::program;
-
-/// Looks again and again until `look` finds something.
-pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < until, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
 
 /// A daemon; killed when dropped.
 pub(crate) struct Process(Child);

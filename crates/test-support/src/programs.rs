@@ -5,7 +5,11 @@ use std::process::Command;
 
 /// `name` of `package`. It lies in the directory of the other programs, as in an installation; cargo builds it there if it does
 /// not.
-pub(crate) fn program(directory: &Path, package: &str, name: &str) -> PathBuf {
+///
+/// # Panics
+/// If it cannot be built.
+#[must_use]
+pub fn program(directory: &Path, package: &str, name: &str) -> PathBuf {
     let path = directory.join(name);
     if !path.exists() {
         let mut cargo = Command::new(env!("CARGO"));

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use sitegate_client::{Deadline, Token, now};
 use sitegate_fence_client::Client;
 use sitegate_fence_client::request::Extension;
+use sitegate_fence_client::wire::{Deadline, Instant as Moment, Token};
+use sitegate_host::clock::{boot_ns, raw_ns};
 use sitegate_host::process;
 use sitegate_host::sweep::{Sweeper, Target};
 use tempfile::TempDir;
@@ -16,18 +17,23 @@ use tempfile::TempDir;
 use crate::programs::program;
 use crate::terms::{SOON, db, name};
 
-pub(crate) struct FenceSite {
+/// A directory with a fence daemon, or without one for now. Nothing of it is left when this is dropped.
+#[derive(Debug)]
+pub struct FenceSite {
     directory: TempDir,
     daemon: Option<Child>,
 }
 
-pub(crate) fn ahead(ms: u64) -> Deadline {
-    now().after(ms * 1_000_000)
+/// A deadline so far from now.
+#[must_use]
+pub fn ahead(ms: u64) -> Deadline {
+    Moment { boot_ns: boot_ns(), raw_ns: raw_ns() }.after(ms * 1_000_000)
 }
 
 impl FenceSite {
     /// `db` can be joined by us, `others` by somebody else, `web` by nobody. What has joined may take `within` to end.
-    pub(crate) fn new(within: &str) -> Self {
+    #[must_use]
+    pub fn new(within: &str) -> Self {
         let mut site = Self::down();
         site.configure(within);
         site.start();
@@ -35,7 +41,8 @@ impl FenceSite {
     }
 
     /// Without a daemon.
-    pub(crate) fn down() -> Self {
+    #[must_use]
+    pub fn down() -> Self {
         Self { directory: tempfile::tempdir().unwrap(), daemon: None }
     }
 
@@ -51,7 +58,8 @@ impl FenceSite {
         fs::write(self.path("fenced.toml"), text).unwrap();
     }
 
-    pub(crate) fn start(&mut self) {
+    /// Starts the daemon.
+    pub fn start(&mut self) {
         // Where cargo puts tests is a directory below that of programs.
         let own = std::env::current_exe().unwrap();
         let programs = own.parent().unwrap().parent().unwrap();
@@ -64,13 +72,14 @@ impl FenceSite {
     }
 
     /// Kills the daemon as a crash would.
-    pub(crate) fn crash(&mut self) {
+    pub fn crash(&mut self) {
         let mut daemon = self.daemon.take().unwrap();
         daemon.kill().unwrap();
         daemon.wait().unwrap();
     }
 
-    pub(crate) async fn connect(&self) -> Client {
+    /// As site paris, once it answers.
+    pub async fn connect(&self) -> Client {
         let until = Instant::now() + SOON;
         loop {
             match Client::connect(&self.socket(), Some(name("paris")), false).await {
@@ -82,29 +91,38 @@ impl FenceSite {
     }
 
     /// Sets the deadline of `db`.
-    pub(crate) async fn extend(&self, client: &Client, token: Token, deadline: Deadline) {
+    pub async fn extend(&self, client: &Client, token: Token, deadline: Deadline) {
         let set = vec![Extension { deadline, resources: vec![(db(), token)] }];
         assert_eq!(client.extend(1, set).await.unwrap(), []);
     }
 
-    pub(crate) fn dir(&self) -> &Path {
+    /// The directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
         self.directory.path()
     }
 
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
+    /// A path in it.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
         self.dir().join(name)
     }
 
-    pub(crate) fn socket(&self) -> PathBuf {
+    /// The daemon's socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
         self.path("run/fenced.sock")
     }
 
-    pub(crate) fn text(&self, name: &str) -> String {
+    /// What stands in a file; nothing if there is none.
+    #[must_use]
+    pub fn text(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).unwrap_or_default()
     }
 
     /// A pid that a script has written.
-    pub(crate) fn pid(&self, name: &str) -> Option<i32> {
+    #[must_use]
+    pub fn pid(&self, name: &str) -> Option<i32> {
         let text = self.text(name);
         text.ends_with('\n').then(|| text.trim().parse().unwrap())
     }
