@@ -3,16 +3,13 @@
 //! The command is a child that has joined the ticket's resource before it becomes the command (docs/fencing.md, "Joining"): the
 //! fence daemon kills it, whatever became of this process. What is here is courtesy: waiting, SIGTERM in time, the exit code.
 
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Args;
 use rustix::process::Signal;
 use sitegate_client::{Name, Tenure, Watch, WatchError};
-use sitegate_fence_client::wire::Refusal;
 use sitegate_fence_client::{Client, ClientError};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -21,31 +18,15 @@ use crate::terminal::exit::Exit;
 use crate::terminal::failure::{Failure, with_causes};
 use crate::terminal::progress::Waiting;
 
+mod args;
 mod child;
 mod joined;
+mod refusal;
 
+pub(crate) use args::RunArgs;
 use child::{Child, Ended, Signals};
 pub(crate) use joined::{RunJoinedArgs, join};
-
-/// `sitegate run`.
-#[derive(Debug, Args)]
-pub(crate) struct RunArgs {
-    /// The ticket that has to be held here
-    #[arg(long, value_parser = Name::new)]
-    ticket: Name,
-    /// When the ticket is lost, wait for it again and run the command anew
-    #[arg(long)]
-    again: bool,
-    /// The socket of sitegate-fenced [default: as in /etc/sitegate/member.toml]
-    #[arg(long, value_name = "PATH")]
-    fenced_socket: Option<PathBuf>,
-    /// The command and its arguments, after `--`
-    #[arg(last = true, required = true, value_name = "COMMAND")]
-    command: Vec<OsString>,
-}
-
-/// How long sitegate-fenced may take to answer.
-const ANSWER_MAX: Duration = Duration::from_secs(5);
+use refusal::{ANSWER_MAX, refused};
 
 /// Runs the command, once the ticket is held here.
 ///
@@ -138,12 +119,5 @@ fn not_watched(error: &WatchError) -> Failure {
         WatchError::Refused { source: ClientError::Refused(refusal), .. } => refused(refusal, text),
         WatchError::Refused { .. } | WatchError::Silent { .. } => Failure::new(Exit::Unreachable, text)
             .hint("see whether sitegate-fenced runs here, and that you may use its socket"),
-    }
-}
-
-fn refused(refusal: &Refusal, text: String) -> Failure {
-    match refusal {
-        Refusal::NotAllowed { .. } => Failure::new(Exit::Forbidden, text),
-        _ => Failure::new(Exit::Refused, text),
     }
 }

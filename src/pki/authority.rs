@@ -18,8 +18,9 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 
+use super::days::CA_DAYS;
+use super::error::PkiError;
 use super::files::{self, Readers};
-use super::{CA_DAYS, PkiError};
 
 const CERTIFICATE_FILE: &str = "ca.pem";
 const KEY_FILE: &str = "ca.key";

@@ -9,9 +9,11 @@ use sitegate_host::diagnostic::Source;
 use sitegate_member::config::{Formation, MemberName, PersonName};
 use sitegate_member::tls::Principal;
 
-use super::pack::usual_days;
-use super::show::rfc3339;
-use super::{Authority, DAYS_MAX, FormationCertificates, MEMBER_DAYS, PERSON_DAYS, Pack, PkiError, show};
+use super::authority::Authority;
+use super::days::{DAYS_MAX, MEMBER_DAYS, PERSON_DAYS};
+use super::error::PkiError;
+use super::pack::{FormationCertificates, Pack, usual_days};
+use super::show::{self, rfc3339};
 
 /// The commands of `sitegate pki`.
 #[derive(Debug, Subcommand)]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use sitegate_host::diagnostic::Diagnostic;
 
-use super::PkiError;
+use super::error::PkiError;
 
 /// Who may read a file.
 #[derive(Debug, Clone, Copy)]

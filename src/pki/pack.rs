@@ -11,8 +11,9 @@ use sitegate_member::config::{FormationName, MemberName, PersonName, TlsFiles};
 use sitegate_member::tls::{Principal, subject_of};
 
 use super::authority::{Authority, Issued};
+use super::days::{MEMBER_DAYS, PERSON_DAYS};
+use super::error::PkiError;
 use super::files::{self, Readers};
-use super::{MEMBER_DAYS, PERSON_DAYS, PkiError};
 
 /// A directory with `ca.pem`, `NAME.pem` and `NAME.key`.
 #[derive(Debug, Clone, PartialEq, Eq)]

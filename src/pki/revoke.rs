@@ -13,9 +13,10 @@ use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 
 use super::authority::Authority;
+use super::days::CA_DAYS;
+use super::error::PkiError;
 use super::files::{self, Readers};
 use super::pack::certificate_in;
-use super::{CA_DAYS, PkiError};
 
 /// What [`Authority::revoke`] did.
 #[derive(Debug, Clone, PartialEq, Eq)]

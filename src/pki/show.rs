@@ -14,7 +14,8 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
 use super::authority::hex;
-use super::{PkiError, files};
+use super::error::PkiError;
+use super::files;
 
 /// One certificate, as `sitegate pki show` shows it; in JSON with the names of the fields.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

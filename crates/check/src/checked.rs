@@ -1,5 +1,7 @@
 //! What was found, as types.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 /// A configuration that could be loaded. In JSON with the names of the fields; times are in milliseconds.
@@ -87,4 +89,8 @@ impl Checked {
     pub fn is_good(&self) -> bool {
         self.problems.is_empty()
     }
+}
+
+pub(crate) fn millis(length: Duration) -> u64 {
+    u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
 }

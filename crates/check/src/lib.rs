@@ -21,6 +21,7 @@ use sitegate_member::tls::{MemberTls, Standing};
 mod checked;
 mod render;
 
+use checked::millis;
 pub use checked::{Checked, CheckedFencing, CheckedRenewal, CheckedTicket};
 
 /// The fence daemon's file beside the two others.
@@ -238,8 +239,4 @@ impl Host {
             }
         }
     }
-}
-
-fn millis(length: Duration) -> u64 {
-    u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
 }

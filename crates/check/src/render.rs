@@ -5,7 +5,7 @@ use std::fmt;
 use sitegate_host::diagnostic::{Diagnostic, Period};
 use sitegate_member::config::timing::{FENCE_MARGIN, LOST_HEARTBEATS_MIN, WAKE_LATENESS_MAX};
 
-use crate::checked::{Checked, CheckedFencing, CheckedTicket};
+use crate::checked::{Checked, CheckedFencing, CheckedTicket, millis};
 
 impl fmt::Display for Checked {
     /// Several lines, with a newline at the end.
@@ -118,5 +118,5 @@ fn length(millis: u64) -> String {
 }
 
 fn length_of(length_of: std::time::Duration) -> String {
-    length(super::millis(length_of))
+    length(millis(length_of))
 }

@@ -11,10 +11,10 @@ mod detail;
 mod vote;
 
 pub use detail::{
-    Acquiring, Armed, Changes, Command, Count, EpochDetail, FenceLevel, GivingUp, Intent, Leap, Life, Mode,
-    Nothing, Offset, Parked, Process, Reading, Receipt, Silence, TokenDetail, Until, Wanted, Witnesses,
+    Acquiring, Armed, Ballot, Changes, Command, Count, EpochDetail, FenceLevel, GivingUp, Intent, Leap, Life,
+    Mode, Nothing, Offset, Parked, Process, Reading, Receipt, Silence, TokenDetail, Until, Wanted, Witnesses,
 };
-pub use vote::{Ballot, Proposal, Register, Renewal, Value as ChosenValue, Vote};
+pub use vote::{Proposal, Register, Renewal, Value as ChosenValue, Vote};
 
 /// Why an entry cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

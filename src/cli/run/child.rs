@@ -13,7 +13,8 @@ use sitegate_fence_client::wire::Activity;
 use tokio::signal::unix::{self, SignalKind};
 use tokio::time::{Instant, sleep_until};
 
-use super::{RunArgs, RunJoinedArgs};
+use super::args::RunArgs;
+use super::joined::RunJoinedArgs;
 use crate::terminal::failure::Failure;
 
 /// This program, also when its file has been replaced by an upgrade.

@@ -12,7 +12,7 @@ use sitegate_fence_client::status::Joined;
 use sitegate_fence_client::{Client, ClientError};
 use tokio::time::timeout;
 
-use super::{ANSWER_MAX, refused};
+use super::refusal::{ANSWER_MAX, refused};
 use crate::terminal::exit::Exit;
 use crate::terminal::failure::{Failure, with_causes};
 

@@ -1,11 +1,10 @@
 //! What each kind of entry says beside its kind. Fields keep their names: they are what lies on the disk.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use sitegate_protocol::{Bar, Deadline, StandbyMode, Token};
-
-use super::vote::Ballot;
 
 /// Kinds that say all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +59,36 @@ pub struct Command {
     pub reason: String,
     /// The same number is the same command.
     pub request: u64,
+}
+
+/// A ballot, written as `ROUND.MEMBER`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Ballot(pub sitegate_protocol::Ballot);
+
+impl From<Ballot> for String {
+    fn from(ballot: Ballot) -> Self {
+        ballot.0.to_string()
+    }
+}
+
+impl TryFrom<String> for Ballot {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl FromStr for Ballot {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.split_once('.').and_then(|(round, member)| {
+            Some(sitegate_protocol::Ballot { round: round.parse().ok()?, member: member.parse().ok()? })
+        });
+        parts.map(Self).ok_or_else(|| format!("{text} is no ballot"))
+    }
 }
 
 /// A try to acquire.

@@ -1,12 +1,11 @@
 //! Registers as they were committed.
 
 use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use sitegate_protocol::{Proof, Token};
 
-use super::detail::Wanted;
+use super::detail::{Ballot, Wanted};
 
 /// A register of a member's acceptor, as it was committed: a promise, a vote, or what it took over from others.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,36 +67,6 @@ impl TryFrom<String> for Register {
             None if text == "identities" => Ok(Self::Identities),
             _ => Err(format!("there is no register {text}")),
         }
-    }
-}
-
-/// A ballot, written as `ROUND.MEMBER`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Ballot(pub sitegate_protocol::Ballot);
-
-impl From<Ballot> for String {
-    fn from(ballot: Ballot) -> Self {
-        ballot.0.to_string()
-    }
-}
-
-impl TryFrom<String> for Ballot {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl FromStr for Ballot {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let parts = text.split_once('.').and_then(|(round, member)| {
-            Some(sitegate_protocol::Ballot { round: round.parse().ok()?, member: member.parse().ok()? })
-        });
-        parts.map(Self).ok_or_else(|| format!("{text} is no ballot"))
     }
 }
 
