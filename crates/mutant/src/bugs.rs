@@ -116,6 +116,15 @@ mutants! {
     AnyAttestation = "any-attestation": "an attestation counts for later tenures too";
     AttestedUnheard = "attested-unheard": "a site that is heard is attested dead";
     FlapsForEver = "flaps-for-ever": "takeovers are not limited";
+    // The pumps.
+    LostRequestAwaited = "lost-request-awaited": "a request for deadlines that was lost with its connection is waited for";
+    FailedRequestAwaited = "failed-request-awaited": "a request for deadlines that has failed is waited for";
+    RefusedDeadlineTaken = "refused-deadline-taken": "a deadline that the fence daemon refuses is told as taken";
+    ArmRefusalUntold = "arm-refusal-untold": "an arming that fails is not told";
+    LineLossUntold = "line-loss-untold": "that the connection to the fence daemon is lost is not told";
+    OneReceiptTold = "one-receipt-told": "of a ticket's receipts the first is told";
+    EventsDuringCommit = "events-during-commit": "everything is handled while a commit runs";
+    QuietTurnForgotten = "quiet-turn-forgotten": "what a turn without records has led to is not done while other events wait";
     // The deadman.
     DeadmanLate = "deadman-late": "the deadman fences half a second after the deadline";
     DeadmanForgets = "deadman-forgets": "a restarted fence daemon fences nothing";

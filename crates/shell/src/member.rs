@@ -9,6 +9,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::convert::Infallible;
 
+use sitegate_mutant::planted;
 use sitegate_protocol::{
     Committing, Durable, Effects, Event, Frame, Lsn, Member, MemberId, Now, Record, Settings, Start, Step,
     Store, Timeouts, Turn,
@@ -213,7 +214,7 @@ impl MemberPump {
     }
 
     fn take_event(&mut self) -> Option<Event> {
-        if self.committing {
+        if self.committing && !planted!(EventsDuringCommit) {
             return self.lanes.take_urgent();
         }
         if self.taken >= EVENTS_PER_TURN_MAX {
@@ -234,6 +235,9 @@ impl MemberPump {
     fn finish_turn(&mut self, now: Now) {
         self.open = false;
         let mut turn = core::mem::take(&mut self.turn);
+        if planted!(QuietTurnForgotten) && !turn.is_dirty() && !self.lanes.is_empty() {
+            return;
+        }
         if !turn.is_dirty() {
             return self.carry_out(without_commit(turn), now);
         }

@@ -4,6 +4,7 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use sitegate_mutant::planted;
 use sitegate_protocol::{
     CheckId, CheckResult, Deadline, Event, FenceEvent, FenceReport, Order, Settings, TicketName, Token,
 };
@@ -179,8 +180,12 @@ impl SitePump {
             return false;
         }
         self.linked = false;
-        self.deadlines = Deadlines::default();
-        self.tell(Event::Fence(FenceEvent::Down));
+        if !planted!(LostRequestAwaited) {
+            self.deadlines = Deadlines::default();
+        }
+        if !planted!(LineLossUntold) {
+            self.tell(Event::Fence(FenceEvent::Down));
+        }
         self.connect();
         true
     }
@@ -190,7 +195,8 @@ impl SitePump {
         if line != self.line || !self.linked {
             return;
         }
-        if let Order::Extend(_) = &order {
+        let failed = matches!(answer, Answer::Failed(_));
+        if matches!(order, Order::Extend(_)) && !(failed && planted!(FailedRequestAwaited)) {
             self.deadlines.answered();
         }
         if let Answer::Failed(why) = &answer {
@@ -199,7 +205,9 @@ impl SitePump {
         match (order, answer) {
             (Order::Extend(extensions), Answer::Extended(refused)) => {
                 let taken = extensions.into_iter().map(|mut extension| {
-                    extension.tickets.retain(|ticket| !refused.contains(ticket));
+                    extension
+                        .tickets
+                        .retain(|ticket| planted!(RefusedDeadlineTaken) || !refused.contains(ticket));
                     extension
                 });
                 let taken = taken.collect();
@@ -211,6 +219,7 @@ impl SitePump {
             (Order::Arm(ticket, token, _), Answer::Armed(deadline)) => {
                 self.tell(Event::Fence(FenceEvent::Armed(ticket, token, deadline)));
             }
+            (Order::Arm(..), _) if planted!(ArmRefusalUntold) => {}
             (Order::Arm(ticket, token, _), _) => {
                 self.tell(Event::Fence(FenceEvent::ArmRefused(ticket, token)));
             }
@@ -269,7 +278,7 @@ impl SitePump {
     fn receipt(&mut self, ticket: TicketName, token: Token) {
         self.unwatch(&ticket);
         let newest = self.receipts.entry(ticket.clone()).or_default();
-        if token > *newest {
+        if token > *newest && !(planted!(OneReceiptTold) && *newest != Token::default()) {
             *newest = token;
             self.tell(Event::Fence(FenceEvent::Receipt(ticket, token)));
         }

@@ -98,8 +98,34 @@ fn a_long_fence_of_one_ticket_does_not_cost_another() {
     let now = s.world.nodes[PARIS].clocks.instant(s.world.time);
     let deadman = s.world.nodes[PARIS].fence.deadman.as_mut().expect("it runs");
     deadman.fence(now, &name_of(&db()), db_token.0, Reason::stray()).expect("it is armed");
+    let until = s.process(PARIS).member().holds(&db()).map(|(_, deadline)| deadline);
     s.world.carry_out_fencing(PARIS);
-    s.run(10 * SECOND);
+    s.run(3 * SECOND);
+    let still = s.process(PARIS).member().holds(&db()).map(|(_, deadline)| deadline);
+    assert!(still.is_none() || still == until, "what is refused is not in force");
+    s.run(7 * SECOND);
     assert!(!is_barred(&s));
     assert_eq!(held(&s), token);
+}
+
+/// The lease of what was refused need not run out first.
+#[test]
+fn a_site_whose_fence_daemon_does_not_arm_tries_again_at_once() {
+    let mut s = Stage::born_with(frequent(vec![db()]));
+    s.world.nodes[PARIS].fence.unpublished_until = s.world.time + 500 * MS;
+    s.ask(LYON, Command::Grant(db(), id_of(PARIS)));
+    s.wait_for(4 * SECOND, "it holds, in less than E", |s| s.holder() == Some(PARIS));
+}
+
+/// Nothing could fence what it would run.
+#[test]
+fn a_site_whose_fence_daemon_is_gone_acquires_nothing() {
+    let mut plan = frequent(vec![db()]);
+    plan.fence.restart = 60 * SECOND;
+    let mut s = Stage::born_with(plan);
+    s.world.kill_fenced(PARIS);
+    s.run(SECOND);
+    s.ask(LYON, Command::Grant(db(), id_of(PARIS)));
+    s.run(3 * SECOND);
+    assert!(!s.noted(PARIS, |note| matches!(note, Note::Acquired(..))));
 }
