@@ -118,7 +118,7 @@ impl Happening {
 
 /// More events than this at one moment are a loop that does not let time go on. A member that has stood still for long works
 /// off some thousand.
-const AT_ONCE_MAX: u64 = 1_000_000;
+const AT_ONCE_MAX: u64 = 100_000;
 
 /// Whether a frame is lost, by its sender, its receiver and what it says.
 pub(crate) type Loss = Box<dyn Fn(usize, usize, &Frame) -> bool>;
