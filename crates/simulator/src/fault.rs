@@ -1,12 +1,12 @@
 //! What goes wrong, and how long.
 
-use sitegate_protocol::{Duty, Event, Identity, Token};
-use sitegate_shell::site::Line;
+mod disks;
+mod site;
+
+use sitegate_protocol::Event;
 
 use crate::clock::{MS, SECOND, Time};
-use crate::fenced::ticket_of;
-use crate::line::Message;
-use crate::node::{Disk, Slow};
+use crate::node::Slow;
 use crate::plan::Theme;
 use crate::world::{Happening, World};
 
@@ -310,43 +310,6 @@ impl World {
         true
     }
 
-    fn slow_line(&mut self, i: usize, span: Time) -> bool {
-        let takes = self.rng.range(100 * MS, 3 * SECOND);
-        self.trace(i, || format!("the line to the fence daemon takes {takes} ns for {span} ns"));
-        self.nodes[i].fence.slow_line = Slow { until: self.time + span, takes };
-        self.nodes[i].is_site()
-    }
-
-    /// Nobody fences while the fence daemon stands still: for that there is a watchdog, and none here. So it goes on before the
-    /// next deadline, and stands still only while no plan runs.
-    fn freeze_fenced(&mut self, i: usize) -> bool {
-        let node = &self.nodes[i];
-        if !self.nodes[i].is_site() || node.fence.deadman.is_none() || self.fences(i) {
-            return false;
-        }
-        let now = node.clocks.instant(self.time);
-        let left = node.fence.leases.values().map(|lease| lease.deadline.remaining_ns(now)).min();
-        let most = left.unwrap_or(10 * SECOND) / 10 * 9;
-        let until = self.time + self.rng.range(most / 9, most.max(1));
-        self.trace(i, || format!("fence daemon frozen until {}", crate::world::trace_seconds(until)));
-        self.nodes[i].fence.frozen_until = until;
-        true
-    }
-
-    /// The health check of something that runs has failed too often.
-    fn find_ill(&mut self, i: usize) -> bool {
-        let running: Vec<_> = self.nodes[i].fence.running.clone().into_iter().collect();
-        if running.is_empty() || !self.runs(i) {
-            return false;
-        }
-        let (name, token) = self.rng.pick(&running);
-        let message = Message::Ill(ticket_of(name), Token(*token));
-        let generation = self.nodes[i].generation;
-        let at = self.time + self.rng.range(0, 50 * MS); // on its way it may be overtaken
-        self.schedule(at, Happening::Line { node: i, generation, line: Line::default(), message });
-        true
-    }
-
     /// Whoever gave a command goes away. For the observer it stays open: what it wrote may come true at any time.
     fn abandon_command(&mut self) -> bool {
         let open: Vec<_> = self.workload.open.iter().map(|(id, (_, via, _))| (*id, *via)).collect();
@@ -368,58 +331,5 @@ impl World {
             self.deliver(i, Event::Suspect);
         }
         may
-    }
-
-    /// Somebody takes a backup of some machines.
-    fn keep_images(&mut self) -> bool {
-        for i in 0..self.nodes.len() {
-            if self.rng.percent(50) {
-                let disk = &mut self.nodes[i].disk;
-                disk.image = Some(Box::new((disk.durable.clone(), disk.lsn)));
-            }
-        }
-        true
-    }
-
-    /// Whether `j` votes, and would again if its process ended now: that it has recovered is on its disk.
-    fn votes_for_good(&self, j: usize) -> bool {
-        let node = &self.nodes[j];
-        node.votes() && node.disk.durable.own.duty == Duty::None
-    }
-
-    /// A disk is put back in time, or lost: one at a time, since no protocol survives a majority that forgets.
-    fn lose_disk(&mut self, i: usize) -> bool {
-        let others_sound = self.may_lose_power(i);
-        let others_vote = (0..self.nodes.len()).filter(|&j| j != i && self.votes_for_good(j)).count();
-        if !self.plan.faults.disks || !others_sound || others_vote + 1 < self.nodes.len() {
-            return false;
-        }
-        if self.nodes[i].disk.durable.own.formation.is_none() {
-            return false;
-        }
-        self.power_off(i);
-        let wiped = self.nodes.len() > 2 && self.rng.percent(40);
-        let intact = !wiped && self.rng.percent(20);
-        let identity = Identity(u128::from(self.rng.next()));
-        let disk = &mut self.nodes[i].disk;
-        let kind = match disk.image.take().filter(|_| !intact) {
-            Some(image) if !wiped => {
-                (disk.durable, disk.lsn) = *image;
-                if disk.durable.own.formation.is_some() { "PutBack" } else { "BeforeBirth" }
-            }
-            None if !wiped => "Unproven", // nothing is missing, and nobody can know
-            _ => {
-                *disk = Disk::new(identity);
-                "Wiped"
-            }
-        };
-        self.coverage.met("disk", &kind);
-        let disk = &mut self.nodes[i].disk;
-        disk.suspect = true;
-        self.nodes[i].proof = None;
-        self.trace(i, || format!("disk lost, wiped {wiped}"));
-        let at = self.time + self.a_while();
-        self.schedule(at, Happening::Boot { node: i });
-        true
     }
 }
