@@ -174,6 +174,12 @@ mod tests {
             .env(MARK, mark_of(ground.path(), "paris"))
             .spawn()
             .unwrap();
+        // A process that has only just come to its exec shows no environment yet.
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while of_member(ground.path(), "paris").is_empty() {
+            assert!(std::time::Instant::now() < until, "it is not seen");
+            std::thread::yield_now();
+        }
         assert!(of_member(ground.path(), "lyon").is_empty());
         assert_eq!(kill_all(|| of_member(ground.path(), "paris")).unwrap(), 1);
         assert!(!child.wait().unwrap().success());
