@@ -9,6 +9,11 @@ class Fault:
         self.detail = {}
         self.choose()
 
+    # Alone it costs no ticket; one that is lost all the same is a failure.
+    is_harmless = False
+    # How long it lasts, if not as long as others.
+    length_s = None
+
     def choose(self):
         raise NotImplementedError
 

@@ -53,6 +53,39 @@ class Frozen(Signalled):
             self.machine.signal(daemon, signal.SIGCONT)
 
 
+class LogStuck(Fault):
+    """Nobody reads what a daemon says, as under a journald that is stopped, and the pipe is full."""
+
+    is_harmless = True
+
+    def choose(self):
+        member = self.any_member()
+        self.detail = {"member": member, "daemon": self.chance.choice(self.lab.formation.daemons(member))}
+
+    def begin(self):
+        self.machine.stick_log(self.detail["daemon"])
+
+    def heal(self):
+        self.machine.read_log(self.detail["daemon"])
+
+
+class FencedStalls(Fault):
+    """The fence daemon stands still for 0.1 to 0.9 of a limit: of E/4, after which its site may fall silent, or of E."""
+
+    def choose(self):
+        expire_s = self.lab.options.times.expire_s
+        limit_s = self.chance.choice((expire_s / 4, expire_s))
+        self.length_s = limit_s * self.chance.uniform(0.1, 0.9)
+        self.is_harmless = limit_s < expire_s
+        self.detail = {"member": self.any_site(), "stalls_s": round(self.length_s, 3)}
+
+    def begin(self):
+        self.machine.signal("sitegate-fenced", signal.SIGSTOP)
+
+    def heal(self):
+        self.machine.signal("sitegate-fenced", signal.SIGCONT)
+
+
 class PowerCut(Fault):
     """All of a machine is gone at once; later it boots, with what its disk has."""
 

@@ -23,6 +23,7 @@ KINDS = {
     "down-sitegated": signalled(machine.Down, "sitegated"), "down-arbitrator": signalled(machine.Down, "arbitrator"),
     "freeze-sitegated": signalled(machine.Frozen, "sitegated"), "freeze-fenced": signalled(machine.Frozen, "sitegate-fenced"),
     "freeze-both": signalled(machine.Frozen, "both"), "freeze-arbitrator": signalled(machine.Frozen, "arbitrator"),
+    "log-stuck": machine.LogStuck, "fenced-stalls": machine.FencedStalls,
     "power-cut": machine.PowerCut, "other-clocks": machine.OtherClocks,
     "disk-full": machine.DiskFull, "disk-read-only": machine.DiskReadOnly, "disk-error": machine.DiskError,
     "disk-frozen": machine.DiskFrozen,

@@ -7,6 +7,7 @@ WATCHDOG=1 for WatchdogSec is killed, each has the units' priority. Unlike syste
 restarts without end.
 """
 
+import fcntl
 import json
 import os
 import select
@@ -18,13 +19,20 @@ import time
 
 RESTART_S = 0.1
 TICK_S = 0.05
+# As small as the kernel has them: a log that nobody reads is full at once.
+PIPE_BYTES = 4096
+READ_BYTES = 1 << 16
 
 
 class Daemon:
     """One daemon, running or not."""
 
     def __init__(self, order, notify):
-        self.name, self.argv, self.log = order["name"], order["argv"], order["log"]
+        self.name, self.argv = order["name"], order["argv"]
+        self.log = os.open(order["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        # What it and those before it write, as far as it was not read to its end.
+        self.pipes = []
+        self.is_log_stuck = False
         self.nice, self.watchdog_s = order["nice"], order.get("watchdog_s")
         self.env = dict(os.environ, NOTIFY_SOCKET=notify, **order.get("env", {}))
         if self.watchdog_s:
@@ -36,9 +44,35 @@ class Daemon:
         self.starts = 0
 
     def start(self):
-        self.pid = spawn(self.argv, self.log, self.env, self.nice)
+        read, write = os.pipe()
+        fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        self.pid = spawn(self.argv, write, self.env, self.nice)
+        os.close(write)
+        self.pipes.append(read)
         self.heard = time.monotonic()
         self.starts += 1
+
+    def read_log(self, pipe):
+        data = os.read(pipe, READ_BYTES)
+        if data:
+            os.write(self.log, data)
+        else:
+            os.close(pipe)
+            self.pipes.remove(pipe)
+
+    def stick_log(self):
+        """From now on nobody reads what it says, and there is no room for another word."""
+        self.is_log_stuck = True
+        for pipe in self.pipes:
+            # Opened anew: the daemon's own end goes on to wait.
+            end = os.open(f"/proc/self/fd/{pipe}", os.O_WRONLY | os.O_NONBLOCK)
+            for size in (512, 1):
+                try:
+                    while os.write(end, b"." * (size - 1) + b"\n"):
+                        pass
+                except BlockingIOError:
+                    continue
+            os.close(end)
 
     def look_after(self, now):
         if self.pid is None:
@@ -57,7 +91,7 @@ def send(pid, number):
         pass
 
 
-def spawn(argv, log, env, nice=0, go=None):
+def spawn(argv, out, env, nice=0, go=None):
     """Starts a program; with `go`, a pipe's reading end, only once something can be read there."""
     pid = os.fork()
     if pid:
@@ -68,10 +102,9 @@ def spawn(argv, log, env, nice=0, go=None):
         os.setsid()
         os.setpriority(os.PRIO_PROCESS, 0, nice)
         nothing = os.open("/dev/null", os.O_RDWR)
-        out = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644) if log else nothing
         os.dup2(nothing, 0)
-        os.dup2(out, 1)
-        os.dup2(out, 2)
+        os.dup2(nothing if out is None else out, 1)
+        os.dup2(nothing if out is None else out, 2)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         os.execvpe(argv[0], argv, env)
     except OSError as error:
@@ -105,7 +138,11 @@ class Init:
         self.listener.listen(16)
         os.chmod(self.settings["notify"], 0o777)
         while True:
-            ready, _, _ = select.select([self.listener, self.notify], [], [], TICK_S)
+            logs = {pipe: d for d in self.daemons.values() if not d.is_log_stuck for pipe in d.pipes}
+            ready, _, _ = select.select([self.listener, self.notify, *logs], [], [], TICK_S)
+            for pipe, daemon in logs.items():
+                if pipe in ready:
+                    daemon.read_log(pipe)
             if self.notify in ready:
                 self.hear()
             if self.listener in ready:
@@ -159,6 +196,12 @@ class Init:
         daemon.wanted = wanted
         if number and daemon.pid:
             send(daemon.pid, number)
+
+    def op_stick_log(self, name):
+        self.daemons[name].stick_log()
+
+    def op_read_log(self, name):
+        self.daemons[name].is_log_stuck = False
 
     def op_spawn(self, argv, mark):
         """A writer, unless its start was called off meanwhile.

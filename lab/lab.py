@@ -178,6 +178,11 @@ class Lab:
         self.tail.read_on()
         return sorted({write.site for write in self.tail.last.values()})
 
+    def tokens(self):
+        """Under which token each ticket was last written."""
+        self.tail.read_on()
+        return {ticket: write.token for ticket, write in self.tail.last.items()}
+
     def all_written(self):
         self.look()
         return all(ticket in self.tail.last for ticket in self.tickets)

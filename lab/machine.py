@@ -120,6 +120,13 @@ class Machine:
         """Not `wanted`: it stays down until it is started."""
         control.ask(str(self.control), op="signal", name=name, number=int(number), wanted=wanted)
 
+    def stick_log(self, name):
+        """Nobody reads what this daemon says, until `read_log`."""
+        control.ask(str(self.control), op="stick_log", name=name)
+
+    def read_log(self, name):
+        control.ask(str(self.control), op="read_log", name=name)
+
     def look(self):
         return control.ask(str(self.control), op="look")
 

@@ -43,7 +43,7 @@ class Nemesis:
             kind = self.next_kind()
             fault = KINDS[kind](self.lab, self.chance, f"fault{self.count + 1}")
             begin = self.chance.uniform(0, BEGIN_WITHIN_S)
-            length = self.chance.uniform(*self.chance.choices(LENGTHS_S, LENGTH_WEIGHTS)[0])
+            length = fault.length_s or self.chance.uniform(*self.chance.choices(LENGTHS_S, LENGTH_WEIGHTS)[0])
             if fault.touches() & taken:
                 self.bag.append(kind)
                 self.chance.shuffle(self.bag)
@@ -59,8 +59,10 @@ class Nemesis:
         steps = sorted([(begin, 0, n) for n, (begin, _, _, _) in enumerate(drawn)]
                        + [(end, 1, n) for n, (_, end, _, _) in enumerate(drawn)])
         began = time.monotonic()
-        if self.chance.random() < MOVES:
+        is_moved = self.chance.random() < MOVES
+        if is_moved:
             self.lab.move_something(self.chance, began + BEGIN_WITHIN_S * self.chance.random())
+        tokens = self.lab.tokens()
         for at, what, number in steps:
             self.pause(began + at - time.monotonic())
             _, _, kind, fault = drawn[number]
@@ -73,6 +75,9 @@ class Nemesis:
         healed = self.lab.log("healed")
         took = self.lab.recover(healed)
         self.lab.finish_moves()
+        if not is_moved and all(fault.is_harmless for _, _, _, fault in drawn):
+            for ticket in sorted(t for t, token in self.lab.tokens().items() if token != tokens.get(t)):
+                self.lab.hung(f"{ticket} was lost, and no fault explains it")
         shown = ", ".join(f"{kind} {where(fault)}" for _, _, kind, fault in drawn)
         self.say(f"{self.count:4d}  {shown}: {took}")
 
