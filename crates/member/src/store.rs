@@ -139,6 +139,11 @@ fn not_opened(file: PathBuf, error: redb::DatabaseError) -> OpenError {
             OpenError::Corrupt { file, why: error.to_string() }
         }
         DatabaseError::RepairAborted => OpenError::Corrupt { file, why: "it cannot be repaired".into() },
+        // All of ours have been of one version: a bit of the header is another.
+        DatabaseError::UpgradeRequired(version) => OpenError::Corrupt {
+            file,
+            why: format!("its header says file format {version}, which sitegate has never written"),
+        },
         error => OpenError::Failed { file, source: Box::new(error.into()) },
     }
 }
