@@ -129,11 +129,13 @@ fn not_opened(file: PathBuf, error: redb::DatabaseError) -> OpenError {
     use redb::{DatabaseError, StorageError};
     match error {
         DatabaseError::Storage(StorageError::Corrupted(why)) => OpenError::Corrupt { file, why },
-        // redb says so of a file that does not begin as its own do, or ends too early.
+        // redb says so of a file that does not begin as its own do, or ends too early; the last is a place beyond the end of memory.
         DatabaseError::Storage(StorageError::Io(error))
             if matches!(
                 error.kind(),
-                std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof
+                std::io::ErrorKind::InvalidData
+                    | std::io::ErrorKind::UnexpectedEof
+                    | std::io::ErrorKind::InvalidInput
             ) =>
         {
             OpenError::Corrupt { file, why: error.to_string() }
