@@ -124,7 +124,6 @@ mutants! {
     LineLossUntold = "line-loss-untold": "that the connection to the fence daemon is lost is not told";
     OneReceiptTold = "one-receipt-told": "of a ticket's receipts the first is told";
     EventsDuringCommit = "events-during-commit": "everything is handled while a commit runs";
-    QuietTurnForgotten = "quiet-turn-forgotten": "what a turn without records has led to is not done while other events wait";
     // The deadman.
     DeadmanLate = "deadman-late": "the deadman fences half a second after the deadline";
     DeadmanForgets = "deadman-forgets": "a restarted fence daemon fences nothing";
